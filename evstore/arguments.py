@@ -1,0 +1,266 @@
+"""What callers give, checked and encoded at the call, before anything is awaited.
+
+After this room nothing refers to a caller's objects: changing a dict after the call
+changes nothing. Every error names the argument.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from .codec import canonical, check_text
+from .commands import (
+    Change,
+    Command,
+    Create,
+    Delete,
+    Owner,
+    Precondition,
+    Update,
+)
+from .errors import InvalidError
+from .model import Filter, Key, Resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+NAME_CHARACTERS_MAX: Final = 253
+MESH_CHARACTERS_MAX: Final = 63
+TYPE_CHARACTERS_MAX: Final = 63
+SPEC_BYTES_MAX: Final = 1024 * 1024
+LABELS_BYTES_MAX: Final = 64 * 1024
+ACTOR_CHARACTERS_MAX: Final = 253
+REASON_CHARACTERS_MAX: Final = 4096
+REQUEST_ID_CHARACTERS_MAX: Final = 253
+
+_SEGMENT: Final = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_NAME: Final = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
+_TYPE: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
+
+Typed = str | type[Any]
+Spec = dict[str, Any] | msgspec.Struct
+
+
+class Arguments:
+    """Checks and encodes the arguments of the store's methods.
+
+    Args:
+        types: struct types; the name of each is the resource type whose specs it
+            describes.
+        actor: who acts where a call names nobody.
+    """
+
+    def __init__(self, types: Iterable[type[Any]] = (), *, actor: str = "") -> None:
+        self.types: dict[str, type[Any]] = {each.__name__: each for each in types}
+        self._actor = actor
+        for name in self.types:
+            _check_pattern(name, _TYPE, TYPE_CHARACTERS_MAX, "types")
+
+    def type_name(self, type_: Typed) -> str:
+        """Return the name of a type that was given as a name or as a struct type."""
+        if isinstance(type_, str):
+            _check_pattern(type_, _TYPE, TYPE_CHARACTERS_MAX, "type")
+            return type_
+        if self.types.get(type_.__name__) is not type_:
+            message = f"{type_.__name__} is not among the types that were given to open"
+            raise InvalidError(message, path="type")
+        return type_.__name__
+
+    def key(self, type_: Typed, name: str, mesh: str) -> Key:
+        """Return the key of a resource."""
+        key = Key(type=self.type_name(type_), mesh=mesh, name=name)
+        check_key(key)
+        return key
+
+    def where(
+        self,
+        type_: Typed | None,
+        mesh: str | None,
+        name: str | None = None,
+        actor: str | None = None,
+    ) -> Filter:
+        """Return a filter; None means any."""
+        if mesh is not None:
+            _check_mesh(mesh)
+        if name is not None:
+            _check_pattern(name, _NAME, NAME_CHARACTERS_MAX, "name")
+        return Filter(
+            type=None if type_ is None else self.type_name(type_),
+            mesh=mesh,
+            name=name,
+            actor=actor,
+        )
+
+    def create(  # noqa: PLR0913 - what a resource is made of
+        self,
+        type_: Typed,
+        name: str,
+        *,
+        mesh: str = "",
+        spec: Spec,
+        status: dict[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        owner: Resource[Any] | Key | None = None,
+    ) -> Create:
+        """Encode the creation of a resource."""
+        key = self.key(type_, name, mesh)
+        return Create(
+            key=key.text,
+            spec=self._spec(key.type, spec),
+            status=_status(status),
+            labels=_labels(labels or {}),
+            owner=_owner(owner),
+        )
+
+    def update(
+        self,
+        target: Resource[Any] | Key,
+        *,
+        spec: Spec | None = None,
+        status: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET,
+        labels: Mapping[str, str] | None = None,
+    ) -> Update:
+        """Encode an update: of exactly this resource, or of whatever has this key."""
+        if isinstance(target, Resource):
+            key = target.key
+            precondition = Precondition(target.version, target.record.hash)
+        else:
+            check_key(target)
+            key, precondition = target, None
+        return Update(
+            key=key.text,
+            precondition=precondition,
+            spec=None if spec is None else self._spec(key.type, spec),
+            status=None if status is msgspec.UNSET else _status(status),
+            labels=None if labels is None else _labels(labels),
+        )
+
+    def delete(
+        self,
+        type_: Typed,
+        name: str,
+        *,
+        mesh: str = "",
+        version: int | Resource[Any] | None = None,
+    ) -> Delete:
+        """Encode a deletion; a version given as a resource names that very log."""
+        precondition = None
+        if isinstance(version, Resource):
+            precondition = Precondition(version.version, version.record.hash)
+        elif version is not None:
+            precondition = Precondition(version)
+        key = self.key(type_, name, mesh)
+        return Delete(key=key.text, precondition=precondition)
+
+    def command(
+        self,
+        changes: Sequence[Change],
+        *,
+        actor: str | None,
+        reason: str,
+        request_id: str | None,
+    ) -> Command:
+        """Return the command that makes all of these changes, or none."""
+        digest = ""
+        if request_id is not None:
+            check_text(
+                request_id, "request_id", characters_max=REQUEST_ID_CHARACTERS_MAX
+            )
+            if not request_id:
+                raise InvalidError("must not be empty", path="request_id")
+            content = msgspec.msgpack.encode(changes)
+            digest = sha256(content).hexdigest()[:32]
+        return Command(
+            changes=tuple(changes),
+            actor=check_text(
+                self._actor if actor is None else actor,
+                "actor",
+                characters_max=ACTOR_CHARACTERS_MAX,
+            ),
+            reason=check_text(reason, "reason", characters_max=REASON_CHARACTERS_MAX),
+            request_id=request_id,
+            request_digest=digest,
+        )
+
+    def _spec(self, type_: str, spec: Spec) -> bytes:
+        expected = self.types.get(type_)
+        if isinstance(spec, msgspec.Struct):
+            if expected is None or not isinstance(spec, expected):
+                given = type(spec).__name__
+                message = f"a {given} is not a spec of the type {type_}"
+                raise InvalidError(message, path="spec")
+        elif not isinstance(spec, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"must be an object, not {type(spec).__name__}"
+            raise InvalidError(message, path="spec")
+        text = canonical(spec, "spec")
+        if expected is not None:
+            try:
+                msgspec.json.decode(text, type=expected)
+            except msgspec.ValidationError as error:
+                # msgspec ends its message with the path: `... - at `$.port``
+                raise InvalidError(str(error).replace("$", "spec")) from error
+        return _bounded(text, "spec", SPEC_BYTES_MAX)
+
+
+def check_key(key: Key) -> None:
+    """Check type, mesh and name.
+
+    Raises:
+        InvalidError: one of them does not fit its pattern, or is too long.
+    """
+    _check_pattern(key.type, _TYPE, TYPE_CHARACTERS_MAX, "type")
+    _check_mesh(key.mesh)
+    _check_pattern(key.name, _NAME, NAME_CHARACTERS_MAX, "name")
+
+
+def _check_mesh(mesh: str) -> None:
+    if mesh != "":
+        _check_pattern(mesh, _NAME, MESH_CHARACTERS_MAX, "mesh")
+
+
+def _check_pattern(
+    text: str, pattern: re.Pattern[str], characters_max: int, path: str
+) -> None:
+    check_text(text, path, characters_max=characters_max)
+    if not pattern.fullmatch(text):
+        if pattern is _TYPE:
+            rule = "a capital letter, then letters and digits"
+        else:
+            rule = "lower case letters, digits, '-' and '.', as in a DNS name"
+        raise InvalidError(f"{text!r} is not allowed; use {rule}", path=path)
+
+
+def _bounded(text: bytes, path: str, bytes_max: int) -> bytes:
+    if len(text) > bytes_max:
+        message = f"has {len(text):,} bytes as JSON, at most {bytes_max:,} are allowed"
+        raise InvalidError(message, path=path)
+    return text
+
+
+def _status(status: dict[str, Any] | None) -> bytes:
+    if status is not None and not isinstance(status, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"must be an object or None, not {type(status).__name__}"
+        raise InvalidError(message, path="status")
+    return _bounded(canonical(status, "status"), "status", SPEC_BYTES_MAX)
+
+
+def _labels(labels: Mapping[str, str]) -> bytes:
+    plain = dict(labels)
+    for name, value in plain.items():
+        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            message = f"must be a string, not {type(value).__name__}"
+            raise InvalidError(message, path=f"labels.{name}")
+    return _bounded(canonical(plain, "labels"), "labels", LABELS_BYTES_MAX)
+
+
+def _owner(owner: Resource[Any] | Key | None) -> Owner | None:
+    if owner is None:
+        return None
+    if isinstance(owner, Resource):
+        return Owner(owner.record.key, owner.created_version)
+    check_key(owner)
+    return Owner(owner.text)

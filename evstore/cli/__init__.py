@@ -1,0 +1,1 @@
+"""The `evstore` command."""

@@ -1,0 +1,231 @@
+"""Canonical JSON, digests and the hash chain: the bytes that evstore stands on.
+
+Canonical JSON is what orjson writes with sorted keys: UTF-8, no white space, keys in
+order of their code points, numbers as Python has them (`1.0` stays `1.0`). What JSON or
+PostgreSQL cannot keep is refused, with the path: NaN and infinities, NUL characters,
+lone surrogates, integers beyond 64 bits, deep nesting, keys that are not strings.
+
+The chain: `hash(n) = SHA-256(hash(n-1), position, commit, tx, time in microseconds,
+actor, operation, type, mesh, name, schema version, digest of metadata, digest of body)`,
+each field led by its length as four bytes, integers as eight bytes, all big-endian, the
+schema version as four. The digest of a body is SHA-256(salt, body): without the salt, the
+digest of a short secret could be guessed after the secret itself has been redacted.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import orjson
+
+from .errors import InvalidError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from .model import Operation, StoredEvent
+
+DEPTH_MAX: Final = 128
+INTEGER_MIN: Final = -(2**63)
+INTEGER_MAX: Final = 2**64 - 1
+SALT_BYTES: Final = 16
+DIGEST_BYTES: Final = 32
+DIGEST_MODULUS: Final = 1 << 256
+
+_OPTIONS: Final = (
+    orjson.OPT_SORT_KEYS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
+# Each field of the fixed part is led by its length.
+_FIXED: Final = struct.Struct(">I32sIqIqI16sIqIi")
+_LENGTH: Final = struct.Struct(">I")
+
+
+def canonical(value: object, path: str) -> bytes:
+    """Return `value` as canonical JSON.
+
+    Raises:
+        InvalidError: a part of it cannot be kept; names the place below `path`.
+    """
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.to_builtins(value)
+    try:
+        text = orjson.dumps(value, option=_OPTIONS)
+    except (TypeError, RecursionError) as error:
+        _find_fault(value, path)
+        raise InvalidError(str(error), path=path) from error
+    # orjson writes NaN as null and takes NUL and depth as they come: look closer where
+    # the text shows that one of them can be there.
+    if (
+        b"null" in text
+        or b"\\u0000" in text
+        or text.count(b"{") + text.count(b"[") > DEPTH_MAX
+    ):
+        _find_fault(value, path)
+    return text
+
+
+def _find_fault(value: object, path: str, depth: int = 1) -> None:
+    """Raise InvalidError for the first part of `value` that JSON cannot keep."""
+    if depth > DEPTH_MAX + 1:
+        message = f"nested more than {DEPTH_MAX} levels deep"
+        # The path itself would be as deep as the fault.
+        raise InvalidError(message, path=path.split(".")[0].split("[")[0])
+    match value:
+        case None | bool():
+            pass
+        case str():
+            _check_text(value, path)
+        case int():
+            if not INTEGER_MIN <= value <= INTEGER_MAX:
+                raise InvalidError("an integer beyond 64 bits", path=path)
+        case float():
+            if not math.isfinite(value):
+                raise InvalidError(f"{value} is not a JSON number", path=path)
+        case dict():
+            for name, item in value.items():
+                if not isinstance(name, str):
+                    message = f"the key {name!r} is not a string"
+                    raise InvalidError(message, path=path)
+                _check_text(name, f"{path}, key {name!r}")
+                _find_fault(item, f"{path}.{name}", depth + 1)
+        case list() | tuple():
+            for index, item in enumerate(value):
+                _find_fault(item, f"{path}[{index}]", depth + 1)
+        case _:
+            message = f"a value of type {type(value).__name__} is not JSON"
+            raise InvalidError(message, path=path)
+
+
+def _check_text(text: str, path: str) -> None:
+    if "\0" in text:
+        raise InvalidError("contains a NUL character", path=path)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        message = "contains a lone surrogate, which UTF-8 cannot hold"
+        raise InvalidError(message, path=path) from None
+
+
+def check_text(text: str, path: str, *, characters_max: int) -> str:
+    """Return `text` if a log can keep it.
+
+    Raises:
+        InvalidError: it is no string, too long, or holds what UTF-8 or PostgreSQL cannot.
+    """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"must be a string, not {type(text).__name__}"
+        raise InvalidError(message, path=path)
+    if len(text) > characters_max:
+        message = f"has {len(text)} characters, at most {characters_max} are allowed"
+        raise InvalidError(message, path=path)
+    _check_text(text, path)
+    return text
+
+
+def body_text(labels: bytes, owner: bytes, spec: bytes, status: bytes) -> bytes:
+    """Return the canonical body of an event from the canonical parts."""
+    return b'{"labels":%b,"owner":%b,"spec":%b,"status":%b}' % (
+        labels,
+        owner,
+        spec,
+        status,
+    )
+
+
+def body_digest(salt: bytes, body: bytes | msgspec.Raw) -> bytes:
+    """Return what stands for a body in the chain."""
+    digest = sha256(salt)
+    digest.update(body)
+    return digest.digest()
+
+
+def genesis_hash(identity: UUID) -> bytes:
+    """Return the hash of the place before the first event of a log."""
+    return sha256(b"evstore/1" + identity.bytes).digest()
+
+
+def event_hash(previous: bytes, event: StoredEvent) -> bytes:
+    """Return the hash of `event` in a log whose event before it has hash `previous`."""
+    return chain_hash(
+        previous,
+        position=event.position,
+        commit=event.commit,
+        tx=event.tx,
+        time=event.time,
+        labels=(event.actor, event.operation, *event.key.split("/")),
+        schema_version=event.schema_version,
+        metadata=event.metadata,
+        digest=event.body_digest or body_digest(event.salt, event.body),
+    )
+
+
+def chain_hash(  # noqa: PLR0913 - the hash is over this many fields
+    previous: bytes,
+    *,
+    position: int,
+    commit: int,
+    tx: str,
+    time: int,
+    labels: tuple[str | Operation, ...],
+    schema_version: int,
+    metadata: bytes | msgspec.Raw,
+    digest: bytes,
+) -> bytes:
+    """Return the hash of one event; `labels` are actor, operation, type, mesh, name."""
+    parts = [
+        _FIXED.pack(
+            *(32, previous, 8, position, 8, commit),
+            *(16, bytes.fromhex(tx), 8, time, 4, schema_version),
+        )
+    ]
+    for label in labels:
+        text = label.encode()
+        parts += (_LENGTH.pack(len(text)), text)
+    parts += (
+        _LENGTH.pack(DIGEST_BYTES),
+        sha256(metadata).digest(),
+        _LENGTH.pack(DIGEST_BYTES),
+        digest,
+    )
+    return sha256(b"".join(parts)).digest()
+
+
+def record_term(key: str, version: int, digest: bytes) -> int:
+    """Return what one resource adds to the state digest.
+
+    The state digest is the sum of these terms modulo 2^256: it does not depend on the
+    order of changes and is kept up to date one resource at a time. It finds drift; it
+    is no proof against tampering.
+    """
+    text = b"%b\0%d\0%b" % (key.encode(), version, digest)
+    return int.from_bytes(sha256(text).digest())
+
+
+def decode_json(text: bytes | str, path: str) -> Any:  # noqa: ANN401
+    """Return the value of a JSON text that a person or another program wrote.
+
+    Raises:
+        InvalidError: it is no JSON, or has the same key twice in one object.
+    """
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise InvalidError(f"the key {twice!r} stands twice", path=path)
+        return found
+
+    def refuse(constant: str) -> None:
+        raise InvalidError(f"{constant} is not JSON", path=path)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise InvalidError(f"not JSON: {error}", path=path) from error

@@ -1,0 +1,400 @@
+"""The rules: what a command makes of a state, as events or as an error. Pure.
+
+Within one command, preconditions look at the state before it, and each operation at
+what the operations before it have left. Nothing here knows of positions, time or I/O:
+`decide` gives drafts, `stamp` makes them events.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final, assert_never
+
+import msgspec
+import orjson
+
+from .codec import SALT_BYTES, body_digest, body_text, chain_hash
+from .errors import (
+    AlreadyExistsError,
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+)
+from .model import (
+    CAUSE,
+    CREATED_AT,
+    CREATED_VERSION,
+    REASON,
+    REQUEST_DIGEST,
+    REQUEST_ID,
+    Head,
+    Key,
+    Operation,
+    Record,
+    StoredEvent,
+)
+from .resources import owner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .requests import RequestOverlay
+    from .resources import State
+
+TRANSACTION_EVENTS_MAX: Final = 100_000
+TRANSACTION_BYTES_MAX: Final = 64 * 1024 * 1024
+SCHEMA_VERSION: Final = 1
+
+_NULL: Final = b"null"
+_NO_METADATA: Final = msgspec.Raw(b"{}")
+
+
+class Precondition(msgspec.Struct, frozen=True, gc=False):
+    """The version that a resource must be at; with a hash, of that very log."""
+
+    version: int
+    hash: bytes | None = None
+
+    def holds(self, record: Record | None) -> bool:
+        """Whether `record` is at that version."""
+        return (
+            record is not None
+            and record.version == self.version
+            and (self.hash is None or record.hash == self.hash)
+        )
+
+
+class Owner(msgspec.Struct, frozen=True, gc=False):
+    """The owner that a new resource gets; with a version, that very incarnation."""
+
+    key: str
+    created_version: int | None = None
+
+
+class Create(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Make a resource that does not exist; the parts are canonical JSON."""
+
+    key: str
+    spec: bytes
+    status: bytes = _NULL
+    labels: bytes = b"{}"
+    owner: Owner | None = None
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Change a resource; what is None stays as it is."""
+
+    key: str
+    precondition: Precondition | None = None
+    spec: bytes | None = None
+    status: bytes | None = None
+    labels: bytes | None = None
+
+
+class Delete(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """Remove a resource and all that it owns."""
+
+    key: str
+    precondition: Precondition | None = None
+
+
+Change = Create | Update | Delete
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asks for: all of these changes, or none.
+
+    `time` is set where the change happened earlier, elsewhere: an import keeps it.
+    """
+
+    changes: tuple[Change, ...]
+    actor: str = ""
+    reason: str = ""
+    request_id: str | None = None
+    request_digest: str = ""
+    time: int | None = None
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """An event without a place in the log."""
+
+    operation: Operation
+    key: str
+    body: bytes
+    cause: str | None = None
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """The command is to be appended as these events; none for one without effect."""
+
+    drafts: list[Draft]
+
+
+class Repeated(msgspec.Struct, frozen=True):
+    """The command is in the log already, under its request id."""
+
+    commit: int
+
+
+def decide(
+    command: Command, state: State, requests: RequestOverlay
+) -> Decided | Repeated:
+    """Decide a command against the state that its events will follow.
+
+    Raises:
+        AlreadyExistsError: a resource to be created exists.
+        ConflictError: a resource is not at the expected version, or the request id was
+            used for another command.
+        NotFoundError: a resource or an owner does not exist.
+        InvalidError: the command makes too many events or bytes.
+    """
+    if command.request_id is not None:
+        request = requests.get(command.request_id)
+        if request is not None:
+            if request.digest == command.request_digest:
+                return Repeated(request.commit)
+            message = f"request id {command.request_id!r} was used for another command"
+            raise ConflictError(message)
+    working = _Working(state)
+    for change in command.changes:
+        match change:
+            case Create():
+                working.create(change)
+            case Update():
+                working.update(change)
+            case Delete():
+                working.delete(change)
+            case _:
+                assert_never(change)
+    return Decided(working.drafts)
+
+
+class _RawBody(msgspec.Struct):
+    labels: msgspec.Raw
+    owner: msgspec.Raw
+    spec: msgspec.Raw
+    status: msgspec.Raw
+
+
+_split = msgspec.json.Decoder(_RawBody).decode
+
+
+class _Working:
+    """A state in the middle of a command: what its changes so far have left."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._bodies: dict[str, bytes | None] = {}
+        self._size = 0
+        self.drafts: list[Draft] = []
+
+    def create(self, change: Create) -> None:
+        key = change.key
+        if self._body(key) is not None:
+            record = self._state.get(key)
+            raise AlreadyExistsError(
+                key=Key.from_text(key), version=record.version if record else None
+            )
+        owner = _NULL if change.owner is None else self._owner_text(change.owner)
+        body = body_text(change.labels, owner, change.spec, change.status)
+        self._draft(Operation.CREATED, key, body)
+
+    def update(self, change: Update) -> None:
+        key = change.key
+        self._require(key, change.precondition)
+        before = self._body(key)
+        if before is None:
+            raise self._absent(key, change.precondition)
+        parts = _split(before)
+        body = body_text(
+            bytes(parts.labels) if change.labels is None else change.labels,
+            bytes(parts.owner),
+            bytes(parts.spec) if change.spec is None else change.spec,
+            bytes(parts.status) if change.status is None else change.status,
+        )
+        if body != before:
+            self._draft(Operation.UPDATED, key, body)
+
+    def delete(self, change: Delete) -> None:
+        key = change.key
+        self._require(key, change.precondition)
+        if self._body(key) is None:
+            raise self._absent(key, change.precondition)
+        for victim in self._family(key):
+            cause = None if victim == key else key
+            self._draft(Operation.DELETED, victim, b"", cause)
+
+    def _body(self, key: str) -> bytes | None:
+        if key in self._bodies:
+            return self._bodies[key]
+        record = self._state.get(key)
+        return None if record is None else record.body
+
+    def _require(self, key: str, precondition: Precondition | None) -> None:
+        if precondition is None:
+            return
+        record = self._state.get(key)
+        if not precondition.holds(record):
+            raise ConflictError(
+                key=Key.from_text(key),
+                expected=precondition.version,
+                actual=record.version if record else None,
+            )
+
+    def _absent(
+        self, key: str, precondition: Precondition | None
+    ) -> NotFoundError | ConflictError:
+        if precondition is None:
+            return NotFoundError(key=Key.from_text(key))
+        # It was there before this command: an earlier change of it deleted it.
+        return ConflictError(key=Key.from_text(key), expected=precondition.version)
+
+    def _owner_text(self, owner: Owner) -> bytes:
+        key = Key.from_text(owner.key)
+        record = self._state.get(owner.key)
+        same = owner.created_version is None or (
+            record is not None
+            and record.created_version == owner.created_version
+            and not self._created(owner.key)
+        )
+        if self._body(owner.key) is None or not same:
+            raise NotFoundError(f"owner {key} not found", key=key)
+        return orjson.dumps({"mesh": key.mesh, "name": key.name, "type": key.type})
+
+    def _created(self, key: str) -> bool:
+        return any(
+            draft.key == key and draft.operation is Operation.CREATED
+            for draft in self.drafts
+        )
+
+    def _family(self, root: str) -> list[str]:
+        """Return what goes with `root`: descendants first, each level by key."""
+        family: list[str] = []
+        # Depth first without recursion: chains may be longer than Python's stack.
+        stack = [(root, False)]
+        while stack:
+            key, expanded = stack.pop()
+            if expanded:
+                family.append(key)
+                continue
+            if len(family) + len(stack) > TRANSACTION_EVENTS_MAX:
+                raise _too_many_events()
+            stack.append((key, True))
+            children = sorted(self._children(key), reverse=True)
+            stack.extend((child, False) for child in children)
+        return family
+
+    def _children(self, owner: str) -> list[str]:
+        found = [
+            key
+            for key in self._state.children(owner)
+            if key not in self._bodies
+        ]
+        found += [
+            key
+            for key, body in self._bodies.items()
+            if body is not None and owner_of(body) == owner
+        ]
+        return found
+
+    def _draft(
+        self, operation: Operation, key: str, body: bytes, cause: str | None = None
+    ) -> None:
+        deleted = operation is Operation.DELETED
+        self._bodies[key] = None if deleted else body
+        self._size += len(body)
+        if len(self.drafts) >= TRANSACTION_EVENTS_MAX:
+            raise _too_many_events()
+        if self._size > TRANSACTION_BYTES_MAX:
+            message = f"a transaction may have {TRANSACTION_BYTES_MAX} bytes at most"
+            raise InvalidError(message)
+        self.drafts.append(Draft(operation, key, body or _GONE, cause))
+
+
+_GONE: Final = body_text(b"{}", _NULL, _NULL, _NULL)
+
+
+def _too_many_events() -> InvalidError:
+    message = f"a transaction may have {TRANSACTION_EVENTS_MAX} events at most"
+    return InvalidError(f"{message}; split it into several")
+
+
+def stamp(  # noqa: PLR0913 - what an event is made of
+    command: Command,
+    drafts: Sequence[Draft],
+    *,
+    state: State,
+    after: Head,
+    tx: str,
+    time: int,
+) -> list[StoredEvent]:
+    """Give drafts their places after `after`: positions, time, salts and hashes.
+
+    `tx` is the transaction's own random id, the same over all attempts to append it.
+    """
+    count = len(drafts)
+    commit = after.position + count
+    salts = os.urandom(SALT_BYTES * count)
+    previous = after.hash
+    created: dict[str, tuple[int, int]] = {}
+    events: list[StoredEvent] = []
+    for index, draft in enumerate(drafts):
+        position = after.position + index + 1
+        salt = salts[index * SALT_BYTES : (index + 1) * SALT_BYTES]
+        if draft.operation is Operation.CREATED:
+            created[draft.key] = (position, time)
+        elif draft.key not in created:
+            record = state.get(draft.key)
+            assert record is not None, f"{draft.key} is not there"
+            created[draft.key] = (record.created_version, record.created_time)
+        metadata = _metadata(command, draft, created[draft.key])
+        previous = chain_hash(
+            previous,
+            position=position,
+            commit=commit,
+            tx=tx,
+            time=time,
+            labels=(command.actor, draft.operation, *draft.key.split("/")),
+            schema_version=SCHEMA_VERSION,
+            metadata=metadata,
+            digest=body_digest(salt, draft.body),
+        )
+        events.append(
+            StoredEvent(
+                position,
+                commit,
+                tx,
+                time,
+                command.actor,
+                draft.operation,
+                draft.key,
+                SCHEMA_VERSION,
+                msgspec.Raw(draft.body),
+                salt,
+                None,
+                metadata,
+                previous,
+            )
+        )
+    return events
+
+
+def _metadata(command: Command, draft: Draft, created: tuple[int, int]) -> msgspec.Raw:
+    """Return the rest that an event says, as canonical JSON.
+
+    Updates and deletions say when their resource was created, so that an event alone
+    tells the whole resource at its position.
+    """
+    known: dict[str, str | int] = {}
+    if draft.cause is not None:
+        known[CAUSE] = draft.cause
+    if draft.operation is not Operation.CREATED:
+        known[CREATED_VERSION], known[CREATED_AT] = created
+    if command.reason:
+        known[REASON] = command.reason
+    if command.request_id is not None:
+        known[REQUEST_ID] = command.request_id
+        known[REQUEST_DIGEST] = command.request_digest
+    if not known:
+        return _NO_METADATA
+    return msgspec.Raw(orjson.dumps(known, option=orjson.OPT_SORT_KEYS))

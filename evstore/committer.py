@@ -1,0 +1,475 @@
+"""Group commit: the one task that decides, appends and folds.
+
+Commands that arrive while an append is in flight queue up; then all of them are decided
+one after another, each on the state that the ones before it leave, and their events are
+appended in one statement. This task is also the only one that changes the projections,
+so a state is never decided on while it moves.
+
+No verdict leaves before it is known to be about the log as it is: either an append of
+the same batch succeeded, or one read after the state's position found nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - answers are futures: a caller may be cancelled, a batch not
+import os
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from .clock import boot_microseconds
+from .commands import Command, Decided, Repeated, decide, stamp
+from .errors import (
+    DivergedError,
+    InvalidError,
+    OutcomeUnknownError,
+    StoreError,
+    UnavailableError,
+)
+from .log import (
+    BusyError,
+    HeadMovedError,
+    InDoubtError,
+    RejectedError,
+    StampError,
+)
+from .model import Head, Record, StoredEvent
+from .projection import Projections
+from .requests import RequestOverlay
+from .resources import Overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .config import Limits
+    from .log import Log, Turn
+    from .watch import Tail
+
+FOREIGN_MICROSECONDS: Final = 20_000
+FOLLOW_PAUSE_SECONDS: Final = 0.005
+RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
+OVERDUE_CHECK_SECONDS: Final = 0.25
+
+Verdict = list[Record | None] | Repeated
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A command that waits for its verdict.
+
+    `tx` stays the same over all attempts to append it: it tells, when an answer was
+    lost, whether what stands in the log is this command.
+    """
+
+    command: Command
+    answer: asyncio.Future[Verdict]
+    deadline: int
+    tx: str = field(default_factory=lambda: os.urandom(16).hex())
+    sent: bool = False
+    alone: bool = False
+
+    def succeed(self, verdict: Verdict) -> None:
+        if not self.answer.done():
+            self.answer.set_result(verdict)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """A batch as it was decided: frozen bytes, and the verdicts that hang on them."""
+
+    after: Head
+    events: list[StoredEvent] = field(default_factory=list[StoredEvent])
+    verdicts: list[tuple[_Pending, Verdict | StoreError]] = field(
+        default_factory=list[tuple[_Pending, "Verdict | StoreError"]]
+    )
+
+    def answer(self) -> None:
+        for pending, verdict in self.verdicts:
+            if isinstance(verdict, StoreError):
+                pending.fail(verdict)
+            else:
+                pending.succeed(verdict)
+
+
+class Committer:
+    """Takes commands, answers with verdicts, and keeps the projections up to date."""
+
+    def __init__(
+        self, log: Log, projections: Projections, tail: Tail, limits: Limits
+    ) -> None:
+        self.projections = projections
+        self._log = log
+        self._tail = tail
+        self._limits = limits
+        self._queue: deque[_Pending] = deque()
+        self._batch: list[_Pending] = []
+        self._work = asyncio.Event()
+        self._ended = anyio.Event()
+        self._scope = anyio.CancelScope(shield=True)
+        self._behind = False
+        self._closing = False
+        self._foreign_at = -FOREIGN_MICROSECONDS
+
+    # What other tasks call.
+
+    async def submit(self, command: Command) -> Verdict:
+        """Have a command decided and appended.
+
+        Returns, for each change, the resource as it is after the command; or where the
+        command's request id is in the log already, `Repeated`.
+
+        Raises:
+            StoreError: the command's own error; nothing was applied.
+            UnavailableError: the queue is full, the store is closing, or the log could
+                not be reached in time; nothing was applied.
+            OutcomeUnknownError: the log was lost in the middle of the append.
+        """
+        if self._closing:
+            message = "the store is closed"
+            raise UnavailableError(message)
+        if len(self._queue) >= self._limits.queue_commands_max:
+            message = f"{len(self._queue)} commands are waiting; try again in a moment"
+            raise UnavailableError(message)
+        pending = _Pending(
+            command,
+            asyncio.get_running_loop().create_future(),
+            boot_microseconds() + int(self._limits.command_timeout * 1e6),
+        )
+        self._queue.append(pending)
+        self._work.set()
+        return await pending.answer
+
+    def nudge(self) -> None:
+        """Read on soon: there may be events of other instances."""
+        self._behind = True
+        self._work.set()
+
+    async def reach(self, position: int) -> None:
+        """Return when the projections have reached a position that the log has."""
+        while self.projections.position < position:
+            self.nudge()
+            await self._tail.changed()
+
+    # The task.
+
+    async def run(self) -> None:
+        """Work until `aclose`; the only task that changes the projections."""
+        # Cancelling an append would cancel it at the server, and leave its batch in
+        # doubt. Whoever opened the store ends this task through `aclose`.
+        with self._scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._expire_overdue)
+                try:
+                    await self._serve()
+                finally:
+                    self._abandon()
+                    self._ended.set()
+                    tasks.cancel_scope.cancel()
+
+    async def aclose(self, *, seconds: float) -> None:
+        """Let the queue run empty, then end the task; no new commands are taken.
+
+        What is not settled in `seconds` is given up: its callers are told what is
+        known about it.
+        """
+        self._closing = True
+        self._work.set()
+        with anyio.move_on_after(seconds):
+            await self._ended.wait()
+        self._scope.cancel()
+
+    async def _serve(self) -> None:
+        while not (self._closing and not self._queue):
+            await self._work.wait()
+            self._work.clear()
+            while self._queue:
+                await self._commit(self._take(self._limits.batch_commands_max))
+            if self._behind and not self._closing:
+                self._behind = False
+                await self._catch_up()
+
+    def _take(self, count: int) -> list[_Pending]:
+        """Take the next commands; one that must go alone goes alone."""
+        batch: list[_Pending] = []
+        while self._queue and len(batch) < count:
+            if self._queue[0].alone and batch:
+                break
+            pending = self._queue.popleft()
+            if not pending.answer.done():
+                batch.append(pending)
+            if pending.alone:
+                break
+        return batch
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        """Bring a batch to its end: every command gets its verdict."""
+        self._batch = batch
+        failures = 0
+        in_turn = self._contended
+        while self._batch:
+            try:
+                if in_turn:
+                    await self._attempt_in_turn()
+                else:
+                    await self._attempt()
+                failures = 0
+            except (HeadMovedError, BusyError):
+                in_turn = True
+            except StampError:
+                # The failed append has measured the clock; the next one stamps anew.
+                failures += 1
+                await self._pause(failures)
+            except RejectedError as error:
+                await self._separate(error)
+            except DivergedError as error:
+                # What these callers know may come from events that are lost.
+                self._fail_batch(error)
+                self._behind = True
+            except UnavailableError as error:
+                failures += 1
+                self._drop_overdue(self._batch, error)
+                await self._pause(failures)
+            except StoreError as error:
+                self._fail_batch(error)
+
+    def _fail_batch(self, error: StoreError) -> None:
+        for pending in self._batch:
+            pending.fail(error)
+        self._batch = []
+
+    @property
+    def _contended(self) -> bool:
+        return boot_microseconds() - self._foreign_at < FOREIGN_MICROSECONDS
+
+    async def _attempt(self) -> None:
+        """Decide the batch, and append optimistically after the state's position."""
+        attempt = self._decide()
+        if not attempt.events:
+            # Verdicts without events: good if nothing followed the state they are about.
+            if await self._read_on(self._log):
+                return
+            self._batch = self._batch[len(attempt.verdicts) :]
+            attempt.answer()
+            return
+        self._mark_sent(attempt)
+        try:
+            await self._log.append(attempt.events, after=attempt.after)
+        except InDoubtError:
+            if not await self._resolve(attempt):
+                raise HeadMovedError from None
+        self._settled(attempt)
+
+    async def _attempt_in_turn(self) -> None:
+        """Wait for the turn, read what is new, then decide and append with nobody else."""
+        in_doubt = False
+        async with self._log.turn() as turn:
+            await self._read_on(turn)
+            # Whoever came while we waited comes along.
+            if not self._batch[0].alone:
+                room = self._limits.batch_commands_max - len(self._batch)
+                self._batch += self._take(room)
+            attempt = self._decide()
+            if attempt.events:
+                self._mark_sent(attempt)
+                try:
+                    await turn.append(attempt.events, after=attempt.after)
+                except InDoubtError:
+                    in_doubt = True
+        if in_doubt and not await self._resolve(attempt):
+            raise HeadMovedError
+        self._settled(attempt)
+
+    def _decide(self) -> _Attempt:
+        """Decide the batch in order, as far as its bytes allow.
+
+        Nothing is in doubt here: a caller that gave up takes its command along.
+        """
+        self._batch = [each for each in self._batch if not each.answer.done()]
+        projections = self.projections
+        attempt = _Attempt(projections.head)
+        resources = Overlay(projections.resources)
+        requests = RequestOverlay(projections.requests)
+        head = projections.head
+        now = self._log.clock()
+        size = 0
+        for pending in self._batch:
+            if size > self._limits.batch_bytes_max:
+                break
+            pending.sent = False
+            command = pending.command
+            try:
+                decision = decide(command, resources, requests)
+                if isinstance(decision, Repeated):
+                    attempt.verdicts.append((pending, decision))
+                    continue
+                if decision.drafts:
+                    events = stamp(
+                        command,
+                        decision.drafts,
+                        state=resources,
+                        after=head,
+                        tx=pending.tx,
+                        time=_time(command, head, now),
+                    )
+                    resources.apply(events)
+                    requests.apply(events)
+                    head = events[-1].head
+                    attempt.events += events
+                    size += sum(event.size for event in events)
+            except StoreError as error:
+                attempt.verdicts.append((pending, error))
+                continue
+            after = [resources.get(change.key) for change in command.changes]
+            attempt.verdicts.append((pending, after))
+        return attempt
+
+    def _mark_sent(self, attempt: _Attempt) -> None:
+        for pending, _ in attempt.verdicts:
+            pending.sent = True
+
+    def _settled(self, attempt: _Attempt) -> None:
+        """The events stand in the log: fold them, then tell the callers."""
+        self._batch = self._batch[len(attempt.verdicts) :]
+        self._apply(attempt.events)
+        attempt.answer()
+
+    def _apply(self, events: Sequence[StoredEvent]) -> None:
+        if events:
+            self.projections.apply(events)
+            self._tail.publish(events)
+
+    # When an answer is lost.
+
+    async def _resolve(self, attempt: _Attempt) -> bool:
+        """Find out whether an append without an answer stands in the log.
+
+        The batch is frozen meanwhile: the same bytes are sent again until the position
+        after `after` is somebody's. The old server process may still be about to commit;
+        then the resent bytes wait for it on the key, and meet a unique violation.
+        Returns whether the events are in the log; False means that they never will be.
+        """
+        failures = 0
+        while True:
+            try:
+                following = await self._log.read_on(attempt.after)
+                if following:
+                    if following[0].tx != attempt.events[0].tx:
+                        return False
+                    # Found by reading: visible, but perhaps not replicated yet.
+                    await self._log.settle()
+                    return True
+                await self._log.append(attempt.events, after=attempt.after)
+            except HeadMovedError:
+                continue
+            except (InDoubtError, BusyError, StampError, UnavailableError):
+                failures += 1
+                await self._pause(failures)
+            except DivergedError:
+                # The event before ours is gone: ours cannot be there either.
+                return False
+            else:
+                return True
+
+    async def _separate(self, error: RejectedError) -> None:
+        """One of the batch's events is refused: append transaction by transaction."""
+        batch, self._batch = self._batch, []
+        if len(batch) == 1:
+            batch[0].fail(InvalidError(f"the database cannot store it: {error}"))
+            return
+        for pending in reversed(batch):
+            pending.alone = True
+            self._queue.appendleft(pending)
+
+    async def _pause(self, failures: int) -> None:
+        await anyio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1])
+
+    # What other instances append.
+
+    async def _catch_up(self) -> None:
+        """Apply what other instances have appended.
+
+        Where the log cannot be reached, the next call tries again: nobody waits for
+        this one's answer.
+        """
+        try:
+            await self._read_on(self._log)
+        except DivergedError:
+            with suppress(UnavailableError, DivergedError):
+                await self._rebuild()
+        except UnavailableError:
+            pass
+
+    async def _read_on(self, source: Log | Turn) -> bool:
+        found = False
+        while events := await source.read_on(self.projections.head):
+            found = True
+            self._foreign_at = boot_microseconds()
+            self._apply(events)
+        return found
+
+    async def _rebuild(self) -> None:
+        """Fold the log from its beginning: it is not the one that was followed."""
+        self._tail.diverge(self.projections.position)
+        await self._log.connect()
+        projections = await replay(self._log)
+        self.projections = projections
+        self._tail.diverge(projections.position)
+
+    # Deadlines and the end.
+
+    async def _expire_overdue(self) -> None:
+        """Answer callers whose deadline has passed; the batch itself goes on."""
+        while True:
+            await anyio.sleep(OVERDUE_CHECK_SECONDS)
+            message = "the log could not be reached in time"
+            self._drop_overdue(self._batch, UnavailableError(message))
+            while self._queue and self._queue[0].deadline <= boot_microseconds():
+                self._queue.popleft().fail(UnavailableError(message))
+
+    def _drop_overdue(self, batch: list[_Pending], error: UnavailableError) -> None:
+        now = boot_microseconds()
+        for pending in batch:
+            if pending.deadline <= now:
+                self._give_up(pending, error)
+
+    def _give_up(self, pending: _Pending, error: UnavailableError) -> None:
+        if pending.sent:
+            request_id = pending.command.request_id
+            unknown = OutcomeUnknownError(request_id=request_id)
+            unknown.__cause__ = error
+            pending.fail(unknown)
+        else:
+            pending.fail(error)
+
+    def _abandon(self) -> None:
+        """Answer whoever still waits when the task ends."""
+        error = UnavailableError("the store was closed")
+        for pending in [*self._batch, *self._queue]:
+            self._give_up(pending, error)
+        self._queue.clear()
+
+
+def _time(command: Command, head: Head, now: int) -> int:
+    """Return the time of a transaction after `head`: it grows with position."""
+    if command.time is None:
+        return max(head.time + 1, now)
+    if command.time < head.time:
+        message = "it is older than the last event of the log, and times never decrease"
+        raise InvalidError(message, path="time")
+    return command.time
+
+
+async def replay(log: Log) -> Projections:
+    """Fold a log from its first event to its head."""
+    projections = Projections(log.genesis)
+    head = await log.head()
+    async for events in log.replay(after=0, until=head.position):
+        projections.apply(events)
+    return projections

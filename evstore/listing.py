@@ -1,0 +1,189 @@
+"""Listings: filtered, ordered by name, then mesh, in pages that come from one state.
+
+What a listing found is kept for a while, so that its later pages cost nothing however
+the state moves on. Where it is no longer kept, or was begun on another instance, the
+page is made again from the log, as the state was at the token's position.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from bisect import bisect_right
+from collections import OrderedDict
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import msgspec
+
+from .errors import InvalidError
+from .history import order, resources_at
+from .model import Body, Filter, Key, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from .log import Log
+
+    Where = Callable[[Record], bool] | None
+
+LISTINGS_KEPT_MAX: Final = 32
+KEY_SLASHES: Final = 2
+
+_decode_body = msgspec.json.Decoder(Body).decode
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """What a listing asks for; None means any."""
+
+    type: str
+    mesh: str | None = None
+    name_contains: str | None = None
+    keys: frozenset[Key] | None = None
+    labels: dict[str, str] | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that differs for different queries."""
+        keys = None if self.keys is None else sorted(key.text for key in self.keys)
+        labels = sorted(self.labels.items()) if self.labels else None
+        parts = (self.type, self.mesh, self.name_contains, keys, labels)
+        return sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+
+    def select(self, records: Iterable[Record]) -> Iterable[Record]:
+        """Yield the records that are asked for, in the order given."""
+        mesh, contains, labels = self.mesh, self.name_contains, self.labels
+        keys = None if self.keys is None else {key.text for key in self.keys}
+        for record in records:
+            _, its_mesh, name = record.key.split("/")
+            if (
+                (mesh is None or its_mesh == mesh)
+                and (contains is None or contains in name)
+                and (keys is None or record.key in keys)
+                and (not labels or _has_labels(record, labels))
+            ):
+                yield record
+
+
+def _has_labels(record: Record, labels: Mapping[str, str]) -> bool:
+    its = _decode_body(record.body).labels
+    return all(its.get(name) == value for name, value in labels.items())
+
+
+class Token(msgspec.Struct, frozen=True, array_like=True):
+    """Where a listing goes on: of which log, at which position, after which key.
+
+    `predicate` is empty, or an id of its own for a listing that was filtered by a
+    function, which a fingerprint cannot tell from another.
+    """
+
+    log: str
+    position: int
+    query: str
+    predicate: str
+    last: str
+
+    def encode(self) -> str:
+        """Return the token as callers see it."""
+        return base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).decode()
+
+    @classmethod
+    def decode(cls, text: str, *, log: str, query: str, predicate: bool) -> Token:
+        """Return the token of a listing of this log with this query.
+
+        Raises:
+            InvalidError: it is no token, or that of another log or another query.
+        """
+        try:
+            raw = base64.b64decode(text, altchars=b"-_", validate=True)
+            token = msgspec.msgpack.decode(raw, type=cls)
+        except (ValueError, binascii.Error, msgspec.DecodeError, TypeError) as error:
+            message = "this is not a page token; give next_page_token as it came"
+            raise InvalidError(message, path="page_token") from error
+        if token.log != log or token.position < 0 or token.last.count("/") != KEY_SLASHES:
+            raise _foreign()
+        if token.query != query or bool(token.predicate) != predicate:
+            message = "this is the page token of a listing with other filters"
+            raise InvalidError(message, path="page_token")
+        return token
+
+
+def _foreign() -> InvalidError:
+    message = "this is the page token of another log; begin the listing anew"
+    return InvalidError(message, path="page_token")
+
+
+class Found(msgspec.Struct, frozen=True):
+    """One page of a listing, as records."""
+
+    records: list[Record]
+    total: int
+    next_page_token: str | None
+    position: int
+
+
+class Listings:
+    """Makes pages; keeps the listings that are under way, least recently used first."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._kept: OrderedDict[tuple[int, str, str], list[Record]] = OrderedDict()
+
+    def first_page(
+        self,
+        query: Query,
+        records: Iterable[Record],
+        *,
+        position: int,
+        size: int | None,
+        where: Where = None,
+    ) -> Found:
+        """Return the first page of a listing of `records`, the state at `position`."""
+        selected = [each for each in query.select(records) if not where or where(each)]
+        predicate = uuid4().hex if where else ""
+        return self._page(selected, 0, size, (position, query.fingerprint, predicate))
+
+    async def next_page(
+        self, query: Query, *, token: str, size: int | None, where: Where = None
+    ) -> Found:
+        """Return the page that `token` stands for, from the state of the first page.
+
+        Raises:
+            InvalidError: it is no token, or that of another log or another query.
+        """
+        log = self._log.identity.hex
+        found = Token.decode(
+            token, log=log, query=query.fingerprint, predicate=where is not None
+        )
+        key = (found.position, found.query, found.predicate)
+        selected = self._kept.get(key)
+        if selected is None:
+            if await self._log.commit_of(found.position) is None:
+                raise _foreign()
+            selection = Filter(type=query.type, mesh=query.mesh)
+            records = await resources_at(self._log, selection, found.position)
+            selected = [
+                each for each in query.select(records) if not where or where(each)
+            ]
+        _, mesh, name = found.last.split("/")
+        start = bisect_right(selected, (name, mesh), key=order)
+        return self._page(selected, start, size, key)
+
+    def _page(
+        self,
+        selected: list[Record],
+        start: int,
+        size: int | None,
+        key: tuple[int, str, str],
+    ) -> Found:
+        end = len(selected) if size is None else start + size
+        page = selected[start:end]
+        if end >= len(selected):
+            return Found(page, len(selected), None, key[0])
+        self._kept[key] = selected
+        self._kept.move_to_end(key)
+        while len(self._kept) > LISTINGS_KEPT_MAX:
+            self._kept.popitem(last=False)
+        token = Token(self._log.identity.hex, *key, page[-1].key)
+        return Found(page, len(selected), token.encode(), key[0])

@@ -1,0 +1,65 @@
+"""Where events live: one contract, one log for each store type."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, assert_never
+
+from evstore.config import StoreType
+from evstore.errors import ConfigError
+
+from .contract import (
+    AppendError,
+    BusyError,
+    HeadMovedError,
+    InDoubtError,
+    Instance,
+    Log,
+    RejectedError,
+    StampError,
+    Turn,
+)
+from .memory import MemoryLog
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from evstore.config import Config
+
+__all__ = [
+    "AppendError",
+    "BusyError",
+    "HeadMovedError",
+    "InDoubtError",
+    "Instance",
+    "Log",
+    "MemoryLog",
+    "RejectedError",
+    "StampError",
+    "Turn",
+    "open_log",
+]
+
+
+@asynccontextmanager
+async def open_log(config: Config) -> AsyncIterator[Log]:
+    """Open the log that `config` names.
+
+    Raises:
+        ConfigError: this store type is not there.
+        SchemaError: the database is not at the version that this program needs.
+        UnavailableError: the database cannot be reached.
+    """
+    match config.type:
+        case StoreType.MEMORY:
+            yield MemoryLog()
+        case StoreType.POSTGRES:
+            from .postgres import open_postgres  # noqa: PLC0415 - psycopg loads slowly
+
+            async with open_postgres(config) as log:
+                yield log
+        case StoreType.KUBERNETES:
+            message = "store.type: the kubernetes store is not part of this release"
+            raise ConfigError(f"{message}; use memory or postgres")
+        case _:
+            assert_never(config.type)

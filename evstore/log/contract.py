@@ -1,0 +1,194 @@
+"""The contract that every log keeps, and the ways in which an append can end.
+
+A log is one order of events, 1, 2, 3, ... without gaps. Appending is
+compare-and-append: all of the events directly after a place that the caller has seen,
+or none. `tests/contract` holds every log to what stands here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from evstore.model import ANY, Filter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+    from uuid import UUID
+
+    from evstore.model import Head, StoredEvent
+
+CHUNK_EVENTS: int = 500
+CHUNK_BYTES_MAX: int = 8 * 1024 * 1024
+
+
+class AppendError(Exception):
+    """The base of the ways in which an append can fail; never leaves the store."""
+
+
+class HeadMovedError(AppendError):
+    """Nothing was applied: the place is taken, or the event before it is not there."""
+
+
+class BusyError(AppendError):
+    """Nothing was applied: another instance waits for its turn; take one as well."""
+
+
+class StampError(AppendError):
+    """Nothing was applied: the times lie ahead of the log's clock; stamp again."""
+
+
+class RejectedError(AppendError):
+    """Nothing was applied: the log can never keep one of these events."""
+
+
+class InDoubtError(AppendError):
+    """No answer came: the events may be in the log, now or in a moment."""
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """A running store, as its last heartbeat told it."""
+
+    id: UUID
+    position: int
+    digest: bytes
+    code_version: str
+    seen_at: datetime | None = None
+
+
+class Turn(Protocol):
+    """The right to append next, held for one append."""
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Read on as `Log.read_on` does; nobody else appends until the turn ends."""
+        ...
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Append as `Log.append` does, and end the turn."""
+        ...
+
+
+class Log(Protocol):
+    """Where events live."""
+
+    @property
+    def identity(self) -> UUID:
+        """The log's own id; no two logs share one, nor a hash."""
+        ...
+
+    @property
+    def genesis(self) -> Head:
+        """The place before the first event."""
+        ...
+
+    def clock(self) -> int:
+        """Return the log's time in microseconds since 1970; it may step."""
+        ...
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Add whole transactions directly after `after`: all of them, or none.
+
+        Raises:
+            HeadMovedError, BusyError, StampError, RejectedError: nothing was applied.
+            InDoubtError: nobody knows; only the log can tell, so read on from `after`.
+            UnavailableError: nothing was sent.
+        """
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[Turn]:
+        """Wait in a fair queue for the right to append next.
+
+        Raises:
+            UnavailableError: the turn did not come in time; nothing was applied.
+        """
+        ...
+
+    async def connect(self) -> None:
+        """Reach the log and measure its clock.
+
+        Raises:
+            DivergedError: another log is behind the address now.
+            UnavailableError: it cannot be reached.
+        """
+        ...
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Return whole transactions after a place, some thousands of events at most.
+
+        Empty where nothing follows.
+
+        Raises:
+            DivergedError: the place is not in this log: it lost its end, or it is
+                another one.
+            UnavailableError: the log cannot be reached.
+        """
+        ...
+
+    async def head(self) -> Head:
+        """Return the last place in the log."""
+        ...
+
+    async def place(self, position: int) -> Head | None:
+        """Return the place at a position, None where the log has not got there."""
+        ...
+
+    async def locate(self, time: int) -> Head:
+        """Return the last place whose time is not after `time`."""
+        ...
+
+    async def commit_of(self, position: int) -> int | None:
+        """Return the position of the last event of the transaction at `position`."""
+        ...
+
+    def read(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        where: Filter = ANY,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Yield events with `after < position <= until`, in chunks, in order.
+
+        Without `until`, up to the head as it is when reading gets there.
+        """
+        ...
+
+    def replay(self, *, after: int, until: int) -> AsyncIterator[list[StoredEvent]]:
+        """Yield all events with `after < position <= until`, as fast as they come."""
+        ...
+
+    async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
+        """Return the last event of each key at or before `until`.
+
+        Redactions count as changes of nothing; a deleted resource has its deletion.
+        In no particular order.
+        """
+        ...
+
+    async def wait(self, after: int, *, seconds: float) -> None:
+        """Return when there may be events after `after`, at the latest in `seconds`."""
+        ...
+
+    async def settle(self) -> None:
+        """Return when everything that is visible in the log is as safe as it gets.
+
+        An append that was found by reading back may not be replicated yet.
+        """
+        ...
+
+    async def beat(self, instance: Instance) -> None:
+        """Record a heartbeat of this instance."""
+        ...
+
+    async def instances(self) -> list[Instance]:
+        """Return the heartbeats of all instances of the last day, newest first."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
+        ...

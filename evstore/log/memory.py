@@ -1,0 +1,195 @@
+"""A log in a list: the same contract, and nothing survives the process.
+
+It is a real log, not a fake: deciding, folding and watching run the same code on it.
+Several stores of one process and event loop may share one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import anyio
+
+from evstore.clock import wall_microseconds
+from evstore.codec import genesis_hash
+from evstore.errors import DivergedError
+from evstore.model import ANY, Filter, Head, Operation, StoredEvent
+
+from .contract import CHUNK_EVENTS, HeadMovedError, Instance
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from uuid import UUID
+
+
+class MemoryLog:
+    """A log that lives in this process alone."""
+
+    def __init__(self) -> None:
+        self.identity: UUID = uuid4()
+        self.genesis = Head(position=0, hash=genesis_hash(self.identity), time=0)
+        self._events: list[StoredEvent] = []
+        self._positions: dict[str, list[int]] = {}
+        self._instances: dict[UUID, Instance] = {}
+        self._grown = anyio.Event()
+        self._turn = anyio.Lock()
+
+    def clock(self) -> int:
+        """Return the host's time."""
+        return wall_microseconds()
+
+    async def head(self) -> Head:
+        """Return the last place in the log."""
+        return self._events[-1].head if self._events else self.genesis
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Add whole transactions directly after `after`: all of them, or none."""
+        if await self.head() != after:
+            raise HeadMovedError
+        for event in events:
+            self._events.append(event)
+            self._positions.setdefault(event.key, []).append(event.position)
+        self._grown.set()
+        self._grown = anyio.Event()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[MemoryLog._Turn]:
+        """Wait in a fair queue for the right to append next."""
+        async with self._turn:
+            yield MemoryLog._Turn(self)
+
+    class _Turn:
+        def __init__(self, log: MemoryLog) -> None:
+            self._log = log
+
+        async def read_on(self, after: Head) -> list[StoredEvent]:
+            return await self._log.read_on(after)
+
+        async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+            await self._log.append(events, after=after)
+
+    async def connect(self) -> None:
+        """Nothing to reach."""
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Return whole transactions after a place, some thousands of events at most."""
+        if await self.place(after.position) != after:
+            message = f"the log has no event {after.position} with this hash"
+            raise DivergedError(message)
+        events = self._events[after.position : after.position + CHUNK_EVENTS]
+        if not events:
+            return []
+        return self._events[after.position : events[-1].commit]
+
+    async def place(self, position: int) -> Head | None:
+        """Return the place at a position, None where the log has not got there."""
+        if position == 0:
+            return self.genesis
+        if position > len(self._events):
+            return None
+        return self._events[position - 1].head
+
+    async def locate(self, time: int) -> Head:
+        """Return the last place whose time is not after `time`."""
+        index = bisect_right(self._events, time, key=lambda event: event.time)
+        return self._events[index - 1].head if index else self.genesis
+
+    async def commit_of(self, position: int) -> int | None:
+        """Return the position of the last event of the transaction at `position`."""
+        if position == 0:
+            return 0
+        if position > len(self._events):
+            return None
+        return self._events[position - 1].commit
+
+    async def read(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        where: Filter = ANY,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Yield events with `after < position <= until`, in chunks, in order."""
+        chunk: list[StoredEvent] = []
+        left = limit
+        for event in self._range(after, until, where, reverse=reverse):
+            if left == 0:
+                break
+            if not where.accepts(event):
+                continue
+            chunk.append(event)
+            left = None if left is None else left - 1
+            if len(chunk) == CHUNK_EVENTS:
+                yield chunk
+                chunk = []
+                await anyio.lowlevel.checkpoint()
+        if chunk:
+            yield chunk
+
+    def _range(
+        self, after: int, until: int | None, where: Filter, *, reverse: bool
+    ) -> Iterator[StoredEvent]:
+        """Yield the events that can be meant; one key's own are found by its index."""
+        events = self._events
+        if None not in (where.type, where.mesh, where.name):
+            places = self._positions.get(f"{where.type}/{where.mesh}/{where.name}", [])
+            first = bisect_right(places, after)
+            last = len(places) if until is None else bisect_right(places, until)
+            indexes = [position - 1 for position in places[first:last]]
+            for index in reversed(indexes) if reverse else indexes:
+                yield events[index]
+        elif reverse:
+            top = len(events) if until is None else min(until, len(events))
+            for index in range(top - 1, after - 1, -1):
+                yield events[index]
+        else:
+            index = after
+            while index < (len(events) if until is None else min(until, len(events))):
+                yield events[index]
+                index += 1
+
+    async def replay(
+        self, *, after: int, until: int
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Yield all events with `after < position <= until`, as fast as they come."""
+        async for chunk in self.read(after=after, until=until):
+            yield chunk
+
+    async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
+        """Return the last event of each key at or before `until`."""
+        found: list[StoredEvent] = []
+        for places in self._positions.values():
+            if not where.accepts(self._events[places[0] - 1]):
+                continue
+            for position in reversed(places[: bisect_right(places, until)]):
+                event = self._events[position - 1]
+                if event.operation is not Operation.REDACTED:
+                    found.append(event)
+                    break
+        return found
+
+    async def wait(self, after: int, *, seconds: float) -> None:
+        """Return when there may be events after `after`, at the latest in `seconds`."""
+        if len(self._events) > after:
+            return
+        with suppress(TimeoutError), anyio.fail_after(seconds):
+            await self._grown.wait()
+
+    async def settle(self) -> None:
+        """Return at once: what is in the list is as safe as it gets."""
+
+    async def beat(self, instance: Instance) -> None:
+        """Record a heartbeat of this instance."""
+        self._instances[instance.id] = instance
+
+    async def instances(self) -> list[Instance]:
+        """Return the heartbeats of all instances."""
+        return list(self._instances.values())
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""

@@ -1,0 +1,193 @@
+"""The log in PostgreSQL: table `evstore.events`, whose primary key is the comparison."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from evstore.clock import OffsetClock
+from evstore.codec import genesis_hash
+from evstore.log.contract import Instance
+from evstore.model import ANY, Filter, Head, StoredEvent
+
+from . import statements
+from .connections import connect, make_pool, translated
+from .listener import Listener
+from .migrations import check_version
+from .reader import Reader
+from .writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from uuid import UUID
+
+    from evstore.config import Config
+
+    from .writer import Turn
+
+__all__ = ["PostgresLog", "open_postgres"]
+
+
+@asynccontextmanager
+async def open_postgres(config: Config) -> AsyncIterator[PostgresLog]:
+    """Open the log in a migrated database.
+
+    Raises:
+        SchemaError: the database is not at the version that this program needs.
+        UnavailableError: the database cannot be reached.
+        ConfigError: the server refuses us.
+    """
+    postgres = config.postgres
+    connection = await connect(postgres, purpose="start")
+    try:
+        with translated(postgres):
+            await check_version(
+                connection, tolerate_newer=postgres.tolerate_newer_db_versions
+            )
+            cursor = await connection.execute(statements.IDENTITY)
+            row = await cursor.fetchone()
+            await connection.execute("SELECT evstore.ensure_partition()")
+    finally:
+        await connection.close()
+    assert row is not None, "migration 0001 makes the row"
+    pool = make_pool(postgres)
+    async with anyio.create_task_group() as tasks:
+        log = PostgresLog(config, row[0], pool=pool)
+        try:
+            await pool.open()
+            if config.evstore.notify:
+                tasks.start_soon(log.listener.run)
+            yield log
+        finally:
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await log.aclose()
+
+
+class PostgresLog:
+    """A log in PostgreSQL, as its contract has it."""
+
+    def __init__(self, config: Config, identity: UUID, *, pool: Any) -> None:
+        self._config = config
+        self._pool = pool
+        self._clock = OffsetClock()
+        self._reader = Reader(config.postgres, pool)
+        self._writer = Writer(config, identity, self._clock)
+        self.listener = Listener(config.postgres, self._writer.is_own)
+        self.identity = identity
+        self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
+
+    def clock(self) -> int:
+        """Return the database's time as this host knows it."""
+        return self._clock.now()
+
+    async def connect(self) -> None:
+        """Open the writer's connection, which measures the clock."""
+        await self._writer.connection()
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Add whole transactions directly after `after`: all of them, or none."""
+        await self._writer.append(events, after=after)
+
+    def turn(self) -> AbstractAsyncContextManager[Turn]:
+        """Wait in a fair queue for the right to append next."""
+        return self._writer.turn()
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Return whole transactions after a place, some thousands of events at most."""
+        return await self._writer.read_on(after)
+
+    async def head(self) -> Head:
+        """Return the last place in the log."""
+        return await self._reader.place(statements.HEAD, {}) or self.genesis
+
+    async def place(self, position: int) -> Head | None:
+        """Return the place at a position, None where the log has not got there."""
+        if position == 0:
+            return self.genesis
+        return await self._reader.place(statements.PLACE, {"position": position})
+
+    async def locate(self, time: int) -> Head:
+        """Return the last place whose time is not after `time`."""
+        return await self._reader.place(statements.LOCATE, {"time": time}) or (
+            self.genesis
+        )
+
+    async def commit_of(self, position: int) -> int | None:
+        """Return the position of the last event of the transaction at `position`."""
+        if position == 0:
+            return 0
+        row = await self._reader.row(statements.PLACE, {"position": position})
+        return None if row is None else row[3]
+
+    async def read(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        where: Filter = ANY,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Yield events with `after < position <= until`, in chunks, in order."""
+        async for chunk in self._reader.read(
+            after=after, until=until, where=where, reverse=reverse, limit=limit
+        ):
+            yield chunk
+
+    async def replay(self, *, after: int, until: int) -> AsyncIterator[
+        list[StoredEvent]
+    ]:
+        """Yield all events in a range, as fast as they can be had."""
+        async for chunk in self._reader.replay(after=after, until=until):
+            yield chunk
+
+    async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
+        """Return the last event of each key at or before `until`."""
+        return await self._reader.latest(where=where, until=until)
+
+    async def wait(self, after: int, *, seconds: float) -> None:
+        """Return when there may be events after `after`, at the latest in `seconds`."""
+        del after  # a notification does not tell how far the log has got
+        await self.listener.wait(seconds)
+
+    async def settle(self) -> None:
+        """Commit something behind what is visible, so that it is replicated as well.
+
+        Raises:
+            UnavailableError: the commit was not acknowledged.
+        """
+        connection = await self._writer.connection()
+        with translated(self._config.postgres):
+            # Not an event: a record in the write-ahead log that nobody reads.
+            await connection.execute(
+                "SELECT pg_logical_emit_message(true, 'evstore', 'settle')"
+            )
+
+    async def beat(self, instance: Instance) -> None:
+        """Record a heartbeat of this instance."""
+        await self._reader.run(
+            statements.BEAT,
+            {
+                "id": instance.id,
+                "position": instance.position,
+                "digest": instance.digest,
+                "code_version": instance.code_version,
+            },
+        )
+
+    async def instances(self) -> list[Instance]:
+        """Return the heartbeats of all instances of the last day, newest first."""
+        rows = await self._reader.rows(statements.INSTANCES)
+        return [
+            Instance(id=r[0], position=r[1], digest=r[2], code_version=r[3], seen_at=r[4])
+            for r in rows
+        ]
+
+    async def aclose(self) -> None:
+        """Let go of all connections."""
+        await self._writer.aclose()
+        await self._pool.close()

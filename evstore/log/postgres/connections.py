@@ -1,0 +1,168 @@
+"""How connections to PostgreSQL are made: one place for parameters and their errors.
+
+libpq reads nothing behind our back: every parameter that has a default in a file or an
+environment variable and that could change where we connect, or as whom, or how safely,
+is given explicitly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from evstore.config import TlsMode
+from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
+
+from . import statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evstore.config import PostgresConfig
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Pool = AsyncConnectionPool[Connection]
+
+_SSL_MODES: Final = {
+    TlsMode.DISABLE: "disable",
+    TlsMode.VERIFY_NONE: "require",
+    TlsMode.VERIFY_CA: "verify-ca",
+    TlsMode.VERIFY_FULL: "verify-full",
+}
+# No file can be below a device: libpq finds nothing there and looks nowhere else.
+_NO_FILE: Final = "/dev/null/none"
+# The host of a server in a folder does not do TLS, whatever is configured.
+_READERS_BESIDES: Final = 2
+MAX_OPEN_DEFAULT: Final = 50
+
+
+def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
+    """Return what to hand to `psycopg.connect` for a connection with this purpose."""
+    tls = config.tls
+    return {
+        "host": config.host,
+        "hostaddr": "",
+        "port": config.port,
+        "user": config.user,
+        "password": config.password,
+        "dbname": config.db_name,
+        "connect_timeout": max(2, round(config.connection_timeout)),
+        "application_name": f"evstore {purpose}",
+        "target_session_attrs": "read-write",
+        "client_encoding": "utf8",
+        "options": "",
+        "sslmode": _SSL_MODES[tls.mode],
+        "sslrootcert": tls.ca_path or _NO_FILE,
+        "sslcert": tls.cert_path or _NO_FILE,
+        "sslkey": tls.key_path or _NO_FILE,
+        "sslcrl": _NO_FILE,
+        "sslsni": "0" if tls.disable_sslsni else "1",
+        "gssencmode": "disable",
+        "passfile": _NO_FILE,
+        "keepalives": 1,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
+
+
+async def connect(config: PostgresConfig, *, purpose: str) -> Connection:
+    """Open one connection, in autocommit mode.
+
+    Raises:
+        ConfigError: the server refuses user, password or database.
+        UnavailableError: the server cannot be reached.
+    """
+    with translated(config):
+        return await psycopg.AsyncConnection.connect(
+            **parameters(config, purpose=purpose), autocommit=True
+        )
+
+
+def make_pool(config: PostgresConfig) -> Pool:
+    """Return a pool for reads, not yet open; it is always bounded."""
+    largest = config.max_open_connections or MAX_OPEN_DEFAULT
+    largest = max(1, largest - _READERS_BESIDES)
+
+    async def configure(connection: Connection) -> None:
+        await connection.execute(statements.SESSION_READER)
+
+    return AsyncConnectionPool(
+        "",
+        connection_class=psycopg.AsyncConnection,
+        kwargs={**parameters(config, purpose="reader"), "autocommit": True},
+        min_size=min(config.min_open_connections, largest),
+        max_size=largest,
+        timeout=config.connection_timeout,
+        max_lifetime=config.max_connection_lifetime or 3600.0,
+        max_idle=config.max_connection_idle_time or 600.0,
+        reconnect_timeout=config.connection_timeout,
+        configure=configure,
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+        name="evstore reader",
+    )
+
+
+@contextlib.contextmanager
+def translated(config: PostgresConfig) -> Iterator[None]:
+    """Turn the driver's errors into the store's; the driver's own is the cause."""
+    try:
+        yield
+    except (psycopg.Error, PoolTimeout) as error:
+        raise translate(error, config) from error
+
+
+def translate(error: Exception, config: PostgresConfig) -> StoreError:
+    """Return the store's error for one of the driver's, outside of an append."""
+    where = f"PostgreSQL at {_address(config)}"
+    sqlstate = getattr(error, "sqlstate", None)
+    text = " ".join(str(error).split()) or type(error).__name__
+    match sqlstate:
+        case "28000" | "28P01" | "3D000":
+            return ConfigError(f"{where} refuses the connection: {text}")
+        case "42P01" | "3F000" | "42883":
+            message = f"{where} is not migrated: {text}"
+            return SchemaError(f'{message}. Run "evstore migrate up"')
+        case "42501":
+            return ConfigError(f"{where}: role {config.user} lacks a right: {text}")
+        case _ if _refused(text):
+            return ConfigError(f"{where} refuses the connection: {text}")
+        case _:
+            return UnavailableError(f"{where} cannot be used now: {text}")
+
+
+def _refused(text: str) -> bool:
+    # A refused connection has no SQLSTATE in libpq's error, only the server's text.
+    return any(
+        sign in text
+        for sign in (
+            "password authentication failed",
+            "no pg_hba.conf entry",
+            "no password supplied",
+            "certificate",
+            "server does not support SSL",
+        )
+    ) or ("database" in text and "does not exist" in text)
+
+
+def _address(config: PostgresConfig) -> str:
+    if config.host.startswith("/"):
+        return f"{config.host}/.s.PGSQL.{config.port}"
+    return f"{config.host}:{config.port}"
+
+
+def cut(connection: Connection) -> None:
+    """Break a connection off at the socket, without a word to the server.
+
+    Unlike a cancellation, it lets the server finish what it was told.
+    """
+    with contextlib.suppress(psycopg.Error, OSError):
+        with socket.socket(fileno=os.dup(connection.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,267 @@
+"""Migrations: numbered SQL files that change the tables, and the check at start.
+
+Each runs in a transaction of its own, under a lock that ends with the transaction (so
+that it works behind a pooler), together with its row in `schema_migration`; the version
+is read again under the lock. A file that was applied must not change afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from psycopg import errors as pg
+
+from evstore.errors import SchemaError
+
+from . import statements
+from .connections import connect, translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from datetime import datetime
+    from importlib.resources.abc import Traversable
+
+    from evstore.config import PostgresConfig
+
+    from .connections import Connection
+
+_NAME: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+_HEADER: Final = re.compile(
+    r"-- evstore: readable_from (?P<readable>\d+), writable_from (?P<writable>\d+)\n"
+)
+_LOCK: Final = "SELECT pg_advisory_xact_lock(1702261620, 3)"
+_ADVICE: Final = 'Run "evstore migrate up"'
+_TABLE: Final = """
+    CREATE SCHEMA IF NOT EXISTS evstore;
+    CREATE TABLE IF NOT EXISTS evstore.schema_migration (
+        version integer PRIMARY KEY,
+        name text NOT NULL,
+        checksum text NOT NULL,
+        applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+        dirty boolean NOT NULL DEFAULT false,
+        readable_from integer NOT NULL,
+        writable_from integer NOT NULL
+    )
+"""
+_RECORD: Final = """
+    INSERT INTO evstore.schema_migration
+        (version, name, checksum, readable_from, writable_from)
+    VALUES (%s, %s, %s, %s, %s)
+"""
+
+
+class Migration(msgspec.Struct, frozen=True, kw_only=True):
+    """One numbered file.
+
+    A program that knows version `readable_from` or later may read a database after
+    this migration, one that knows `writable_from` or later may write it.
+    """
+
+    version: int
+    name: str
+    sql: str
+    checksum: str
+    readable_from: int
+    writable_from: int
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """A migration as `schema_migration` has it."""
+
+    version: int
+    name: str
+    checksum: str
+    applied_at: datetime
+    dirty: bool
+    readable_from: int
+    writable_from: int
+
+
+def available() -> list[Migration]:
+    """Return the migrations that this program brings, oldest first."""
+    found = [
+        _parse(file.name, file.read_text(encoding="utf-8"))
+        for file in _folder().iterdir()
+        if file.name.endswith(".sql")
+    ]
+    found.sort(key=lambda migration: migration.version)
+    numbers = [migration.version for migration in found]
+    assert numbers == list(range(1, len(found) + 1)), f"versions are {numbers}"
+    return found
+
+
+def _folder() -> Traversable:
+    # A wheel carries the files inside the package. In a checkout, also an editable
+    # install of one, the package resolves to the checkout and they lie beside it.
+    packaged = resources.files("evstore") / "_migrations"
+    if packaged.is_dir():
+        return packaged
+    return Path(__file__).parents[3] / "migrations"
+
+
+def _parse(file_name: str, text: str) -> Migration:
+    name = _NAME.fullmatch(file_name)
+    header = _HEADER.match(text)
+    assert name, f"{file_name} is not named like 0001_some_words.sql"
+    assert header, f"{file_name} does not begin with its evstore header"
+    return Migration(
+        version=int(name[1]),
+        name=name[2],
+        sql=text,
+        checksum=sha256(text.encode()).hexdigest(),
+        readable_from=int(header["readable"]),
+        writable_from=int(header["writable"]),
+    )
+
+
+async def applied(connection: Connection) -> list[Applied]:
+    """Return what has been applied, oldest first; nothing on an empty database."""
+    try:
+        cursor = await connection.execute(statements.VERSION)
+    except (pg.UndefinedTable, pg.InvalidSchemaName):
+        return []
+    return [
+        Applied(
+            version=row[0],
+            name=row[1],
+            checksum=row[2],
+            applied_at=row[3],
+            dirty=row[4],
+            readable_from=row[5],
+            writable_from=row[6],
+        )
+        for row in await cursor.fetchall()
+    ]
+
+
+async def migrate(config: PostgresConfig) -> AsyncIterator[Migration]:
+    """Apply what is new, one transaction each; yield each once it is committed.
+
+    Raises:
+        SchemaError: the database is dirty or newer, or an applied file has changed.
+        UnavailableError: the database cannot be reached.
+    """
+    connection = await connect(config, purpose="migrate")
+    try:
+        while True:
+            with translated(config):
+                migration = await _next_step(connection)
+            if migration is None:
+                return
+            yield migration
+    finally:
+        await connection.close()
+
+
+async def status(config: PostgresConfig) -> list[Applied]:
+    """Return what has been applied to a database, oldest first."""
+    connection = await connect(config, purpose="status")
+    try:
+        with translated(config):
+            return await applied(connection)
+    finally:
+        await connection.close()
+
+
+async def _next_step(connection: Connection) -> Migration | None:
+    """Apply the first migration that is missing; return it, None where none is."""
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        # Under the lock, so that two migrators that start together do not race.
+        before = await _applied_in_transaction(connection)
+        check_history(before)
+        missing = available()[len(before) :]
+        if not missing:
+            return None
+        migration = missing[0]
+        if migration.version == 1:
+            await connection.execute(_TABLE)
+        await connection.execute(migration.sql.encode())
+        await connection.execute(
+            _RECORD,
+            (
+                migration.version,
+                migration.name,
+                migration.checksum,
+                migration.readable_from,
+                migration.writable_from,
+            ),
+        )
+        return migration
+
+
+async def _applied_in_transaction(connection: Connection) -> list[Applied]:
+    """Return what has been applied, without failing the transaction that asks."""
+    cursor = await connection.execute(
+        "SELECT to_regclass('evstore.schema_migration') IS NOT NULL"
+    )
+    row = await cursor.fetchone()
+    return await applied(connection) if row and row[0] else []
+
+
+def check_history(before: list[Applied]) -> None:
+    """Check that what was applied is what this program would have applied.
+
+    Raises:
+        SchemaError: the database is dirty or newer, or an applied file has changed.
+    """
+    known = available()
+    for done in before:
+        if done.dirty:
+            message = (
+                f"migration {done.version} ({done.name}) was begun and not finished"
+            )
+            raise SchemaError(f"the database is dirty: {message}")
+    if len(before) > len(known):
+        raise _newer(before[-1].version, len(known))
+    for done, migration in zip(before, known, strict=False):
+        if done.checksum != migration.checksum:
+            message = (
+                f"migration {done.version} ({done.name}) was applied with other "
+                "content than this program brings; restore the file, and put "
+                "changes into a migration of its own"
+            )
+            raise SchemaError(message)
+
+
+async def check_version(connection: Connection, *, tolerate_newer: bool) -> None:
+    """Check at start that this program may use the database.
+
+    Raises:
+        SchemaError: it may not; the message names both versions and what to run.
+    """
+    done = await applied(connection)
+    needed = len(available())
+    if not done:
+        message = (
+            f"the database is not migrated: it is at version 0, this evstore needs "
+            f"version {needed}"
+        )
+        raise SchemaError(f"{message}. {_ADVICE}")
+    version = done[-1].version
+    if version < needed:
+        message = (
+            f"the database is at version {version}, this evstore needs version {needed}"
+        )
+        raise SchemaError(f"{message}. {_ADVICE}")
+    newer = [migration for migration in done if migration.version > needed]
+    allowed = all(
+        max(migration.readable_from, migration.writable_from) <= needed
+        for migration in newer
+    )
+    if newer and not (tolerate_newer and allowed):
+        raise _newer(version, needed)
+    check_history([migration for migration in done if migration.version <= needed])
+
+
+def _newer(version: int, needed: int) -> SchemaError:
+    message = (
+        f"the database is at version {version}, newer than version {needed} of this "
+        f'evstore. Install the newer evstore, whose "evstore migrate up" made it'
+    )
+    return SchemaError(message)

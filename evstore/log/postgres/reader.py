@@ -1,0 +1,146 @@
+"""Reading the log: chunks through the pool, one streamed pass for a replay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from psycopg import sql
+
+from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS
+from evstore.model import ANY, Filter, Head, StoredEvent
+
+from . import statements
+from .connections import translated
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from evstore.config import PostgresConfig
+
+    from .connections import Pool
+
+_END: Final = 2**63 - 1
+
+_decode_events = msgspec.json.Decoder(list[StoredEvent]).decode
+
+
+def decode(text: bytes | str) -> list[StoredEvent]:
+    """Return the events of a chunk as the server put it together."""
+    return _decode_events(text)
+
+
+class Reader:
+    """Reads of the log that do not have to wait for the writer."""
+
+    def __init__(self, config: PostgresConfig, pool: Pool) -> None:
+        self._config = config
+        self._pool = pool
+
+    async def row(
+        self, statement: bytes, binds: dict[str, Any] | None = None
+    ) -> tuple[Any, ...] | None:
+        """Return the first row of a statement."""
+        with translated(self._config):
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(statement, binds)
+                return await cursor.fetchone()
+
+    async def run(self, statement: bytes, binds: dict[str, Any]) -> None:
+        """Run a statement that returns nothing."""
+        with translated(self._config):
+            async with self._pool.connection() as connection:
+                await connection.execute(statement, binds)
+
+    async def rows(
+        self, statement: bytes, binds: dict[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Return all rows of a statement."""
+        with translated(self._config):
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute(statement, binds)
+                return await cursor.fetchall()
+
+    async def place(self, statement: bytes, binds: dict[str, Any]) -> Head | None:
+        """Return the place that a statement finds."""
+        row = await self.row(statement, binds)
+        if row is None:
+            return None
+        return Head(position=row[0], hash=row[1], time=row[2])
+
+    async def read(
+        self,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        where: Filter = ANY,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Yield chunks of events; see the log's contract.
+
+        Each chunk is a statement of its own, so that a slow consumer holds neither a
+        connection nor a transaction.
+        """
+        low, high = after, _END if until is None else until
+        left = limit
+        while low < high and left != 0:
+            count = CHUNK_EVENTS if left is None else min(CHUNK_EVENTS, left)
+            row = await self.row(
+                statements.READ_BACK if reverse else statements.READ,
+                {
+                    "after": low,
+                    "until": high,
+                    "type": where.type,
+                    "mesh": where.mesh,
+                    "name": where.name,
+                    "actor": where.actor,
+                    "count": count,
+                    "bytes": CHUNK_BYTES_MAX,
+                },
+            )
+            assert row is not None, "the statement returns one row"
+            found, edge, text = row
+            if not found:
+                return
+            yield decode(text)
+            left = None if left is None else left - found
+            if reverse:
+                high = edge - 1
+            else:
+                low = edge
+
+    async def replay(
+        self, *, after: int, until: int
+    ) -> AsyncIterator[list[StoredEvent]]:
+        """Yield all events with `after < position <= until`, streamed by one COPY."""
+        query = sql.SQL(statements.REPLAY).format(  # pyright: ignore[reportArgumentType]
+            after=sql.Literal(after),
+            until=sql.Literal(until),
+            count=sql.Literal(CHUNK_EVENTS),
+            bytes=sql.Literal(CHUNK_BYTES_MAX),
+        )
+        copy_out = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
+        with translated(self._config):
+            async with (
+                self._pool.connection() as connection,
+                connection.cursor() as cursor,
+                cursor.copy(copy_out) as copy,
+            ):
+                # As bytea, the text comes as it is: msgspec decodes UTF-8 itself.
+                copy.set_types(["bytea"])
+                async for (text,) in copy.rows():
+                    yield decode(text)
+
+    async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
+        """Return the last event of each key; see the log's contract."""
+        rows = await self.rows(
+            statements.LATEST,
+            {
+                "type": where.type,
+                "mesh": where.mesh,
+                "name": where.name,
+                "until": until,
+            },
+        )
+        return [event for (text,) in rows for event in decode(text)]

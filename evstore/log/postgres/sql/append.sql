@@ -1,0 +1,49 @@
+-- Compare-and-append: puts whole transactions directly after a place, all or none.
+--
+-- Binds: after (position), hash (of the event there), identity (of the log), last_time
+-- (microseconds, the latest stamp), notify ('on' or 'off'), then one array a column.
+-- Returns one row: turn (false: an instance waits for its turn), follows (false: the
+-- place is not in this log), stamped (false: stamps lie over a second ahead of this
+-- clock), the number of rows inserted, and the clock in microseconds.
+-- Index: events_pkey. Locks: the shared advisory lock of a turn, until commit.
+WITH gate AS MATERIALIZED (
+    SELECT
+        pg_try_advisory_xact_lock_shared(1702261620, 1) AS turn,
+        CASE WHEN %(after)b::bigint = 0
+            THEN EXISTS (SELECT FROM evstore.log WHERE id = %(identity)b::uuid)
+            ELSE EXISTS (
+                SELECT FROM evstore.events
+                WHERE position = %(after)b::bigint AND hash = %(hash)b::bytea)
+        END AS follows,
+        %(last_time)b::bigint
+            <= date_part('epoch', clock_timestamp()) * 1e6 + 1e6 AS stamped,
+        CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply')
+            THEN '' ELSE set_config('synchronous_commit', 'on', true)
+        END AS durable,
+        set_config('evstore.notify', %(notify)b::text, true) AS notify
+), added AS (
+    INSERT INTO evstore.events (
+        position, commit, recorded_at, tx, schema_version, size, actor, operation,
+        type, mesh, name, salt, hash, metadata, body)
+    SELECT
+        %(after)b::bigint + e.ordinality, e.commit,
+        timestamptz 'epoch' + e.time * interval '1 microsecond',
+        e.tx::uuid, e.schema_version, e.size, e.actor, e.operation,
+        e.type, e.mesh, e.name, e.salt, e.hash, e.metadata::json, e.body::json
+    FROM gate, unnest(
+        %(commits)b::bigint[], %(times)b::bigint[], %(txs)b::text[],
+        %(schema_versions)b::integer[], %(sizes)b::integer[], %(actors)b::text[],
+        %(operations)b::text[], %(types)b::text[], %(meshes)b::text[],
+        %(names)b::text[], %(salts)b::bytea[], %(hashes)b::bytea[],
+        %(metadatas)b::text[], %(bodies)b::text[]
+    ) WITH ORDINALITY AS e (
+        commit, time, tx, schema_version, size, actor, operation, type, mesh, name,
+        salt, hash, metadata, body)
+    WHERE gate.turn AND gate.follows AND gate.stamped
+        AND gate.durable IS NOT NULL AND gate.notify IS NOT NULL
+    RETURNING 1
+)
+SELECT
+    turn, follows, stamped, (SELECT count(*) FROM added),
+    (date_part('epoch', clock_timestamp()) * 1e6)::bigint
+FROM gate

@@ -1,0 +1,4 @@
+-- The heartbeats of all instances, newest first.
+SELECT id, position, digest, code_version, seen_at
+FROM evstore.instances
+ORDER BY seen_at DESC

@@ -1,0 +1,26 @@
+-- A chunk of the events that a reader wants, newest first.
+--
+-- Binds: after, until, type, mesh, name, actor (null: any), count, bytes.
+-- Returns one row: the number of events looked at (0: the end), the lowest position among
+-- them, and a JSON array of events. A chunk ends at `count` events or `bytes` bytes.
+-- Index: events_key where a type is given, events_pkey otherwise. Locks: none. Planned
+-- anew each time: which binds are null decides the index.
+WITH chunk AS (
+    SELECT *
+    FROM evstore.events
+    WHERE position > %(after)s::bigint AND position <= %(until)s::bigint
+      AND (%(type)s::text IS NULL OR type = %(type)s::text)
+      AND (%(mesh)s::text IS NULL OR mesh = %(mesh)s::text)
+      AND (%(name)s::text IS NULL OR name = %(name)s::text)
+      AND (%(actor)s::text IS NULL OR actor = %(actor)s::text)
+    ORDER BY position DESC
+    LIMIT %(count)s::bigint
+), summed AS (
+    SELECT *, sum(size) OVER (ORDER BY position DESC) - size AS before
+    FROM chunk
+)
+SELECT
+    count(*), min(position),
+    concat('[', string_agg(/*event*/, ',' ORDER BY position DESC), ']')
+FROM summed
+WHERE before < %(bytes)s::bigint

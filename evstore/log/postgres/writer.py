@@ -1,0 +1,299 @@
+"""The writer: the only connection that appends, one append in flight.
+
+How an append ends is told apart here, once, by SQLSTATE: refused for sure, or no answer.
+Only classes 08 and 57P, a broken socket and a warning count as no answer.
+"""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251 - a timer that must not cancel the statement
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from psycopg import errors as pg
+
+from evstore.clock import OffsetClock, boot_microseconds
+from evstore.errors import DivergedError, UnavailableError
+from evstore.log.contract import (
+    BusyError,
+    HeadMovedError,
+    InDoubtError,
+    RejectedError,
+    StampError,
+)
+
+from . import statements
+from .connections import connect, cut, translate, translated
+from .reader import decode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from uuid import UUID
+
+    from evstore.config import Config
+    from evstore.model import Head, StoredEvent
+
+    from .connections import Connection
+
+READ_ON_EVENTS: Final = 2_000
+_ENSURE_PARTITION: Final = "SELECT evstore.ensure_partition()"
+_UNANSWERED: Final = ("08", "57P")
+_NEVER_STORABLE: Final = ("22", "23", "54")
+
+
+class Writer:
+    """Appends to the log, and reads on from a place, over one connection.
+
+    The connection is opened when it is needed and again after it broke. Only one task
+    at a time may use a writer.
+    """
+
+    def __init__(self, config: Config, identity: UUID, clock: OffsetClock) -> None:
+        self._config = config.postgres
+        self._notify = "on" if config.evstore.notify else "off"
+        self._append_seconds = config.evstore.limits.append_timeout
+        self._identity = identity
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._warned = False
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    def is_own(self, process: int) -> bool:
+        """Whether a server process id is that of this writer's session."""
+        connection = self._connection
+        return connection is not None and connection.info.backend_pid == process
+
+    async def connection(self) -> Connection:
+        """Return the connection, opened anew where it broke.
+
+        Raises:
+            DivergedError: another log is behind the address now.
+            UnavailableError: the server cannot be reached.
+        """
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        await self.aclose()
+        connection = await connect(self._config, purpose="writer")
+        try:
+            with translated(self._config):
+                await connection.execute(statements.SESSION_WRITER)
+                sent = boot_microseconds()
+                cursor = await connection.execute(statements.IDENTITY)
+                row = await cursor.fetchone()
+        except BaseException:
+            await connection.close()
+            raise
+        if row is None or row[0] != self._identity:
+            await connection.close()
+            message = "the database holds another log than the one that was opened"
+            raise DivergedError(message)
+        self._clock.measure(row[2], sent=sent, received=boot_microseconds())
+        connection.add_notice_handler(self._notice)
+        self._connection = connection
+        return connection
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Append in a transaction of its own; see the log's contract."""
+        connection = await self.connection()
+        try:
+            await self._insert(connection, events, after)
+        except _NoPartitionError:
+            with translated(self._config):
+                await connection.execute(_ENSURE_PARTITION)
+            await self._insert(connection, events, after)
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Return whole transactions after a place; see the log's contract."""
+        connection = await self.connection()
+        with translated(self._config):
+            return await _read_on(connection, after, self._identity)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Turn]:
+        """Wait for the right to append next."""
+        connection = await self.connection()
+        with translated(self._config):
+            await connection.execute("BEGIN")
+            await connection.execute(statements.TURN, prepare=True)
+        turn = Turn(self, connection)
+        try:
+            yield turn
+        finally:
+            if not turn.ended:
+                await self._give_up_turn(connection)
+
+    async def _give_up_turn(self, connection: Connection) -> None:
+        """End the transaction and its lock for certain, whatever went wrong."""
+        try:
+            await connection.execute("ROLLBACK")
+        except psycopg.Error:
+            await self.aclose()
+
+    async def read_in_turn(
+        self, connection: Connection, after: Head
+    ) -> list[StoredEvent]:
+        """Read on inside a turn."""
+        with translated(self._config):
+            return await _read_on(connection, after, self._identity)
+
+    async def append_in_turn(
+        self, connection: Connection, events: Sequence[StoredEvent], after: Head
+    ) -> None:
+        """Append inside a turn, and commit."""
+        try:
+            await self._insert(connection, events, after)
+        except _NoPartitionError:
+            await connection.execute("ROLLBACK")
+            with translated(self._config):
+                await connection.execute(_ENSURE_PARTITION)
+            raise HeadMovedError from None
+        # From here on the server may commit without our hearing of it.
+        with self._answered(connection):
+            await connection.execute("COMMIT")
+
+    async def _insert(
+        self, connection: Connection, events: Sequence[StoredEvent], after: Head
+    ) -> None:
+        binds = _binds(events, after, self._identity, self._notify)
+        sent = boot_microseconds()
+        with self._answered(connection):
+            cursor = await connection.execute(
+                statements.APPEND, binds, prepare=True, binary=True
+            )
+            row = await cursor.fetchone()
+        assert row is not None, "the statement returns one row"
+        turn, follows, stamped, inserted, now = row
+        self._clock.measure(now, sent=sent, received=boot_microseconds())
+        if not follows:
+            raise HeadMovedError
+        if not turn:
+            raise BusyError
+        if not stamped:
+            raise StampError
+        assert inserted == len(events), f"{inserted} of {len(events)} rows inserted"
+
+    @contextmanager
+    def _answered(self, connection: Connection) -> Iterator[None]:
+        """Bound the wait for an answer, and say what the lack of one means.
+
+        The deadline shuts the socket: a cancellation at the server could hit a commit
+        that waits for its replica, and would make it look like a failure.
+        """
+        self._warned = False
+        timer = asyncio.get_running_loop().call_later(
+            self._append_seconds, cut, connection
+        )
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self._outcome(error) from error
+        except BaseException:
+            # Cancelled while the statement was under way: nobody heard the answer.
+            cut(connection)
+            raise
+        finally:
+            timer.cancel()
+        if self._warned:
+            raise InDoubtError("the server warned while appending")  # noqa: TRY003
+
+    def _outcome(self, error: psycopg.Error) -> Exception:
+        state = error.sqlstate
+        if state is None or state.startswith(_UNANSWERED):
+            return InDoubtError(str(error))
+        if isinstance(error, pg.UniqueViolation):
+            return HeadMovedError()
+        if isinstance(error, pg.CheckViolation) and not error.diag.constraint_name:
+            return _NoPartitionError()
+        if state.startswith(_NEVER_STORABLE):
+            return RejectedError(error.diag.message_primary or str(error))
+        if state == pg.ReadOnlySqlTransaction.sqlstate and self._connection:
+            # The server was demoted: the next attempt looks for the primary.
+            cut(self._connection)
+        return translate(error, self._config)
+
+    def _notice(self, diagnostic: pg.Diagnostic) -> None:
+        # For example: a commit that no longer waits for its replica.
+        self._warned = self._warned or diagnostic.severity_nonlocalized == "WARNING"
+
+
+class Turn:
+    """The right to append next: an open transaction that holds the exclusive lock."""
+
+    def __init__(self, writer: Writer, connection: Connection) -> None:
+        self._writer = writer
+        self._connection = connection
+        self.ended = False
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Read on from a place; nobody else appends until the turn ends."""
+        return await self._writer.read_in_turn(self._connection, after)
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Append and end the turn; see the log's contract."""
+        await self._writer.append_in_turn(self._connection, events, after)
+        self.ended = True
+
+
+class _NoPartitionError(Exception):
+    """The partition for these positions has not been made; nothing was applied."""
+
+
+async def _read_on(
+    connection: Connection, after: Head, identity: UUID
+) -> list[StoredEvent]:
+    cursor = await connection.execute(
+        statements.READ_ON,
+        {
+            "after": after.position,
+            "hash": after.hash,
+            "identity": identity,
+            "count": READ_ON_EVENTS,
+        },
+        prepare=True,
+    )
+    row = await cursor.fetchone()
+    assert row is not None, "the statement returns one row"
+    if not row[0]:
+        message = f"the log has no event {after.position} with the hash that was read"
+        raise DivergedError(message)
+    return decode(row[1])
+
+
+def _binds(
+    events: Sequence[StoredEvent], after: Head, identity: UUID, notify: str
+) -> dict[str, Any]:
+    types: list[str] = []
+    meshes: list[str] = []
+    names: list[str] = []
+    for event in events:
+        type_, mesh, name = event.key.split("/")
+        types.append(type_)
+        meshes.append(mesh)
+        names.append(name)
+    return {
+        "after": after.position,
+        "hash": after.hash,
+        "identity": identity,
+        "last_time": events[-1].time,
+        "notify": notify,
+        "commits": [event.commit for event in events],
+        "times": [event.time for event in events],
+        "txs": [event.tx for event in events],
+        "schema_versions": [event.schema_version for event in events],
+        "sizes": [event.size for event in events],
+        "actors": [event.actor for event in events],
+        "operations": [event.operation.value for event in events],
+        "types": types,
+        "meshes": meshes,
+        "names": names,
+        "salts": [event.salt for event in events],
+        "hashes": [event.hash for event in events],
+        "metadatas": [str(event.metadata, "utf-8") for event in events],
+        "bodies": [str(event.body, "utf-8") for event in events],
+    }

@@ -1,0 +1,433 @@
+"""The nouns: keys, events, resources, pages. Shapes only; no rules, no I/O.
+
+Each noun has two forms. `StoredEvent` and `Record` are what logs and folds pass around:
+immutable, compact, their JSON undecoded. `Event` and `Resource` are what a caller gets:
+each decodes its own copy, so that changing it never reaches the store.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+from .clock import to_datetime
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+SpecT = TypeVar("SpecT")
+
+REASON = "reason"
+REQUEST_ID = "request_id"
+REQUEST_DIGEST = "request_digest"
+CREATED_VERSION = "created_version"
+CREATED_AT = "created_at"
+CAUSE = "cause"
+
+
+class Operation(enum.StrEnum):
+    """What an event says happened to its resource."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    REDACTED = "redacted"
+
+
+class Key(msgspec.Struct, frozen=True, gc=False, kw_only=True, order=True):
+    """The identity of a resource.
+
+    Global types (Mesh, Zone, ...) usually have mesh "". Inside the store a key is one
+    string, `type/mesh/name`, which sorts as the three fields do.
+    """
+
+    type: str
+    mesh: str = ""
+    name: str
+
+    @property
+    def text(self) -> str:
+        """The key as one string."""
+        return f"{self.type}/{self.mesh}/{self.name}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Key:
+        """Return the key that `text` names."""
+        type_, mesh, name = text.split("/")
+        return cls(type=type_, mesh=mesh, name=name)
+
+    def __str__(self) -> str:
+        where = f" in mesh {self.mesh}" if self.mesh else ""
+        return f"{self.type} {self.name}{where}"
+
+
+class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """A place in a log: a position, its event's hash and its time in microseconds.
+
+    The place before the first event has position 0, the hash that the log's identity
+    gives, and time 0.
+    """
+
+    position: int
+    hash: bytes
+    time: int
+
+
+class StoredEvent(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An event as every log keeps it.
+
+    `time` is `recorded_at` in microseconds; `body` is the canonical text of
+    `{"labels", "owner", "spec", "status"}`, `metadata` of the rest that is known about
+    the change. `body_digest` is set once the body has been redacted, to what body and
+    salt hashed to before.
+    """
+
+    position: int
+    commit: int
+    tx: str
+    time: int
+    actor: str
+    operation: Operation
+    key: str
+    schema_version: int
+    body: msgspec.Raw
+    salt: bytes
+    body_digest: bytes | None
+    metadata: msgspec.Raw
+    hash: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of body and metadata."""
+        return len(memoryview(self.body)) + len(memoryview(self.metadata))
+
+    @property
+    def head(self) -> Head:
+        """The head of a log that ends with this event."""
+        return Head(position=self.position, hash=self.hash, time=self.time)
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """What the state keeps of one resource.
+
+    `seal` says which body this is: the 16 bytes of its salt, or the 32 bytes of its
+    digest where the body itself has been redacted. `hash` is that of the event that
+    produced the version, so that equal positions of different logs are told apart.
+    """
+
+    key: str
+    version: int
+    commit: int
+    created_version: int
+    created_time: int
+    modified_time: int
+    body: bytes
+    seal: bytes
+    hash: bytes
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of a resource: an event's body, its parts undecoded but labels."""
+
+    labels: dict[str, str] = {}
+    owner: Key | None = None
+    spec: msgspec.Raw = msgspec.Raw(b"null")
+    status: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_body = msgspec.json.Decoder(Body).decode
+_decode_any = msgspec.json.Decoder().decode
+
+
+class _Content:
+    """Lazily decoded content of a body, a fresh copy for each holder."""
+
+    __slots__ = ("_body", "_labels", "_raw", "_spec", "_spec_type", "_status")
+
+    def __init__(self, raw: bytes | msgspec.Raw, spec_type: type[Any] | None) -> None:
+        self._raw = raw
+        self._spec_type = spec_type
+
+    @property
+    def _parts(self) -> Body:
+        try:
+            return self._body
+        except AttributeError:
+            self._body: Body = _decode_body(self._raw)
+            return self._body
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels; empty where there are none."""
+        try:
+            return self._labels
+        except AttributeError:
+            self._labels: dict[str, str] = dict(self._parts.labels)
+            return self._labels
+
+    @property
+    def owner(self) -> Key | None:
+        """The key of the owner, with which this resource is deleted."""
+        return self._parts.owner
+
+    @property
+    def spec(self) -> Any:  # noqa: ANN401 - a dict, or the registered struct type
+        """What is wanted: a dict, or the struct type registered for the type."""
+        try:
+            return self._spec
+        except AttributeError:
+            if self._spec_type is None:
+                self._spec: Any = _decode_any(self._parts.spec)
+            else:
+                self._spec = msgspec.json.decode(self._parts.spec, type=self._spec_type)
+            return self._spec
+
+    @property
+    def status(self) -> dict[str, Any] | None:
+        """What is observed; None where nothing was given."""
+        try:
+            return self._status
+        except AttributeError:
+            self._status: dict[str, Any] | None = _decode_any(self._parts.status)
+            return self._status
+
+
+class Resource(_Content, Generic[SpecT]):
+    """One resource at one version, as it was handed out.
+
+    `version` is the position of the event that produced it: it only grows, also across
+    delete and re-create. Given back to `update`, `delete` or as an owner, a resource
+    names exactly that version of that log.
+    """
+
+    __slots__ = ("record",)
+
+    if TYPE_CHECKING:
+
+        @property
+        def spec(self) -> SpecT:
+            """What is wanted: a dict, or the struct type registered for the type."""
+            ...
+
+    def __init__(self, record: Record, spec_type: type[Any] | None = None) -> None:
+        super().__init__(record.body, spec_type)
+        self.record = record
+
+    @property
+    def key(self) -> Key:
+        """Type, mesh and name."""
+        return Key.from_text(self.record.key)
+
+    @property
+    def type(self) -> str:
+        """Type of the resource, for example Dataplane."""
+        return self.record.key.split("/")[0]
+
+    @property
+    def mesh(self) -> str:
+        """Mesh of the resource; "" for global types."""
+        return self.record.key.split("/")[1]
+
+    @property
+    def name(self) -> str:
+        """Name of the resource, unique within type and mesh."""
+        return self.record.key.split("/")[2]
+
+    @property
+    def version(self) -> int:
+        """Position of the event that produced this version."""
+        return self.record.version
+
+    @property
+    def commit(self) -> int:
+        """Position of the last event of the transaction that produced this version."""
+        return self.record.commit
+
+    @property
+    def created_version(self) -> int:
+        """Version at which this incarnation of the resource began."""
+        return self.record.created_version
+
+    @property
+    def created_at(self) -> datetime:
+        """When this incarnation of the resource was created."""
+        return to_datetime(self.record.created_time)
+
+    @property
+    def modified_at(self) -> datetime:
+        """When this version was recorded."""
+        return to_datetime(self.record.modified_time)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Resource):
+            return NotImplemented
+        mine, theirs = self.record, other.record
+        return (mine.key, mine.version, mine.hash) == (
+            theirs.key,
+            theirs.version,
+            theirs.hash,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.record.key, self.record.version, self.record.hash))
+
+    def __repr__(self) -> str:
+        # The spec stays out: it may hold secrets, and reprs end up in logs.
+        return (
+            f"Resource(type={self.type!r}, mesh={self.mesh!r}, name={self.name!r}, "
+            f"version={self.version})"
+        )
+
+
+class Event(_Content):
+    """One change of one resource, as the log has it."""
+
+    __slots__ = ("_metadata", "stored")
+
+    def __init__(self, stored: StoredEvent, spec_type: type[Any] | None = None) -> None:
+        super().__init__(stored.body, spec_type)
+        self.stored = stored
+
+    @property
+    def position(self) -> int:
+        """Place in the log: 1, 2, 3, ... without gaps."""
+        return self.stored.position
+
+    @property
+    def commit(self) -> int:
+        """Position of the last event of its transaction."""
+        return self.stored.commit
+
+    @property
+    def recorded_at(self) -> datetime:
+        """When its transaction was recorded; never decreases with position."""
+        return to_datetime(self.stored.time)
+
+    @property
+    def actor(self) -> str:
+        """Who made the change."""
+        return self.stored.actor
+
+    @property
+    def reason(self) -> str:
+        """Why, in the actor's words; "" where none was given."""
+        return str(self.metadata.get(REASON, ""))
+
+    @property
+    def operation(self) -> Operation:
+        """What happened."""
+        return self.stored.operation
+
+    @property
+    def key(self) -> Key:
+        """The key of the resource that changed."""
+        return Key.from_text(self.stored.key)
+
+    @property
+    def type(self) -> str:
+        """Type of the resource that changed."""
+        return self.stored.key.split("/")[0]
+
+    @property
+    def mesh(self) -> str:
+        """Mesh of the resource that changed."""
+        return self.stored.key.split("/")[1]
+
+    @property
+    def name(self) -> str:
+        """Name of the resource that changed."""
+        return self.stored.key.split("/")[2]
+
+    @property
+    def schema_version(self) -> int:
+        """Shape of the spec as it was stored."""
+        return self.stored.schema_version
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What else is known: reason, cause, request id, creation."""
+        try:
+            return self._metadata
+        except AttributeError:
+            self._metadata: dict[str, Any] = _decode_any(self.stored.metadata)
+            return self._metadata
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 over this event and the hash of the one before it."""
+        return self.stored.hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Event):
+            return NotImplemented
+        return self.stored.hash == other.stored.hash
+
+    def __hash__(self) -> int:
+        return hash(self.stored.hash)
+
+    def __repr__(self) -> str:
+        return (
+            f"Event(position={self.position}, operation={self.operation.value!r}, "
+            f"type={self.type!r}, mesh={self.mesh!r}, name={self.name!r}, "
+            f"actor={self.actor!r})"
+        )
+
+
+class Page(Generic[SpecT]):
+    """One page of a listing; all pages of a listing come from the state at `position`.
+
+    `total` counts everything that the filters let through, on all pages.
+    `next_page_token` is None on the last page.
+    """
+
+    __slots__ = ("items", "next_page_token", "position", "total")
+
+    def __init__(
+        self,
+        items: Sequence[Resource[SpecT]],
+        *,
+        total: int,
+        next_page_token: str | None,
+        position: int,
+    ) -> None:
+        self.items = list(items)
+        self.total = total
+        self.next_page_token = next_page_token
+        self.position = position
+
+    def __repr__(self) -> str:
+        more = ", more to come" if self.next_page_token else ""
+        return (
+            f"Page({len(self.items)} of {self.total} at position {self.position}{more})"
+        )
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events or resources a reader wants; None means any."""
+
+    type: str | None = None
+    mesh: str | None = None
+    name: str | None = None
+    actor: str | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether every event passes."""
+        return self == _EVERYTHING
+
+    def accepts(self, event: StoredEvent) -> bool:
+        """Whether `event` is one that the reader wants."""
+        type_, mesh, name = event.key.split("/")
+        return (
+            (self.type is None or type_ == self.type)
+            and (self.mesh is None or mesh == self.mesh)
+            and (self.name is None or name == self.name)
+            and (self.actor is None or event.actor == self.actor)
+        )
+
+
+_EVERYTHING = Filter()
+ANY = _EVERYTHING

@@ -1,0 +1,244 @@
+"""The built-in projection: every resource that exists, and its indexes.
+
+`fold` is the rule: what one event makes of one resource. `Resources` keeps the result
+for all of them; `Overlay` shows it as it will be after events that are not in the log
+yet, so that a batch of commands can be decided before any of it is appended.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
+
+import msgspec
+
+from .codec import DIGEST_BYTES, DIGEST_MODULUS, body_digest, record_term
+from .model import Body, Key, Operation, Record, StoredEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+_NO_OWNER: Final = b'{"labels":{},"owner":null,'
+
+
+class _OwnerOnly(msgspec.Struct):
+    owner: Key | None = None
+
+
+_decode_owner = msgspec.json.Decoder(_OwnerOnly).decode
+decode_body = msgspec.json.Decoder(Body).decode
+
+
+class State(Protocol):
+    """What rules may ask of the resources at one position."""
+
+    def get(self, key: str) -> Record | None:
+        """Return the resource, or None where there is none."""
+        ...
+
+    def children(self, owner: str) -> Collection[str]:
+        """Return the keys of what `owner` owns, in no particular order."""
+        ...
+
+
+def fold(previous: Record | None, event: StoredEvent) -> Record | None:
+    """Return what `event` makes of a resource: a record, or None where it is gone."""
+    match event.operation:
+        case Operation.CREATED:
+            created_version, created_time = event.position, event.time
+        case Operation.UPDATED:
+            assert previous is not None, f"update of nothing at {event.position}"
+            created_version = previous.created_version
+            created_time = previous.created_time
+        case Operation.DELETED:
+            return None
+        case Operation.REDACTED:
+            # The announcement of a redaction: the version of the resource stays.
+            return previous
+        case _:
+            assert_never(event.operation)
+    return Record(
+        event.key,
+        event.position,
+        event.commit,
+        created_version,
+        created_time,
+        event.time,
+        bytes(event.body),
+        event.body_digest or event.salt,
+        event.hash,
+    )
+
+
+def owner_of(body: bytes) -> str | None:
+    """Return the key of the owner that a body names."""
+    if body.startswith(_NO_OWNER):
+        return None
+    owner = _decode_owner(body).owner
+    return owner.text if owner else None
+
+
+def digest_term(record: Record) -> int:
+    """Return what `record` adds to the state digest."""
+    seal = record.seal
+    digest = seal if len(seal) == DIGEST_BYTES else body_digest(seal, record.body)
+    return record_term(record.key, record.version, digest)
+
+
+class Resources:
+    """All resources at one position of the log.
+
+    Within a type they are ordered by name, then mesh. The state digest is kept up to
+    date lazily: what changed since it was last asked for is counted when it is asked
+    for, once however often it changed, so the commit path does not pay for it.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+        self._types: dict[str, _TypeIndex] = {}
+        self._children: dict[str, dict[str, None]] = {}
+        self._digest = 0
+        self._uncounted: dict[str, Record | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records.values())
+
+    def get(self, key: str) -> Record | None:
+        """Return the resource, or None where there is none."""
+        return self._records.get(key)
+
+    def children(self, owner: str) -> Collection[str]:
+        """Return the keys of what `owner` owns, in no particular order."""
+        return self._children.get(owner, {})
+
+    def of_type(self, type_: str) -> Iterator[Record]:
+        """Yield the resources of one type, by name, then mesh."""
+        index = self._types.get(type_)
+        if index is not None:
+            records = self._records
+            for name, mesh in index.ordered():
+                yield records[f"{type_}/{mesh}/{name}"]
+
+    @property
+    def types(self) -> list[str]:
+        """The types that have resources, sorted."""
+        return sorted(type_ for type_, index in self._types.items() if index.names)
+
+    def digest(self) -> bytes:
+        """Return the state digest: equal for equal states, however they came about."""
+        total = self._digest
+        for key, counted in self._uncounted.items():
+            if counted is not None:
+                total -= digest_term(counted)
+            record = self._records.get(key)
+            if record is not None:
+                total += digest_term(record)
+        self._uncounted.clear()
+        self._digest = total % DIGEST_MODULUS
+        return self._digest.to_bytes(DIGEST_BYTES)
+
+    def apply(self, event: StoredEvent) -> None:
+        """Take in the next event."""
+        key = event.key
+        previous = self._records.get(key)
+        record = fold(previous, event)
+        if record is previous:
+            return
+        self._uncounted.setdefault(key, previous)
+        if record is not None:
+            self._records[key] = record
+            if previous is None:
+                self._add(record)
+        else:
+            assert previous is not None, f"delete of nothing at {event.position}"
+            del self._records[key]
+            self._remove(previous)
+
+    def _add(self, record: Record) -> None:
+        type_, mesh, name = record.key.split("/")
+        index = self._types.get(type_)
+        if index is None:
+            index = self._types[type_] = _TypeIndex()
+        index.add(name, mesh)
+        owner = owner_of(record.body)
+        if owner is not None:
+            self._children.setdefault(owner, {})[record.key] = None
+
+    def _remove(self, record: Record) -> None:
+        type_, mesh, name = record.key.split("/")
+        self._types[type_].remove(name, mesh)
+        owner = owner_of(record.body)
+        if owner is not None:
+            siblings = self._children[owner]
+            del siblings[record.key]
+            if not siblings:
+                del self._children[owner]
+
+
+class _TypeIndex:
+    """Names and meshes of one type; sorted when first asked, kept sorted from then on.
+
+    A replay adds and removes without asking, and so never pays for the order.
+    """
+
+    __slots__ = ("_ordered", "names")
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[str, str], None] = {}
+        self._ordered: list[tuple[str, str]] | None = None
+
+    def ordered(self) -> list[tuple[str, str]]:
+        if self._ordered is None:
+            self._ordered = sorted(self.names)
+        return self._ordered
+
+    def add(self, name: str, mesh: str) -> None:
+        self.names[name, mesh] = None
+        if self._ordered is not None:
+            insort(self._ordered, (name, mesh))
+
+    def remove(self, name: str, mesh: str) -> None:
+        del self.names[name, mesh]
+        if self._ordered is not None:
+            del self._ordered[bisect_left(self._ordered, (name, mesh))]
+
+
+class Overlay:
+    """A state as it will be after some events that are not in the log yet."""
+
+    def __init__(self, base: State) -> None:
+        self._base = base
+        self._changed: dict[str, Record | None] = {}
+        self._adopted: dict[str, dict[str, None]] = {}
+
+    def get(self, key: str) -> Record | None:
+        """Return the resource, or None where there is none."""
+        try:
+            return self._changed[key]
+        except KeyError:
+            return self._base.get(key)
+
+    def children(self, owner: str) -> Collection[str]:
+        """Return the keys of what `owner` owns, in no particular order."""
+        before = self._base.children(owner)
+        if not self._changed:
+            return before
+        found: list[str] = []
+        for key in {**dict.fromkeys(before), **self._adopted.get(owner, {})}:
+            record = self.get(key)
+            if record is not None and owner_of(record.body) == owner:
+                found.append(key)
+        return found
+
+    def apply(self, events: Iterable[StoredEvent]) -> None:
+        """Show the state as it is after `events`."""
+        for event in events:
+            record = fold(self.get(event.key), event)
+            self._changed[event.key] = record
+            if record is not None and event.operation is Operation.CREATED:
+                owner = owner_of(record.body)
+                if owner is not None:
+                    self._adopted.setdefault(owner, {})[event.key] = None

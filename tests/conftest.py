@@ -1,0 +1,99 @@
+"""One server a session, one migrated template, one database a test."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import hypothesis
+import pytest
+
+from evstore.embedded import EmbeddedServer
+from servers import DebianServer, debian_programs, short_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+    from pathlib import Path
+
+    from evstore.config import Config
+
+_TEMPLATE: Final = "migrated"
+_database_numbers: Final = count(1)
+
+# `ci` runs the same examples each time and judges nothing by the clock; `dev` searches.
+hypothesis.settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    max_examples=100,
+    database=None,
+    print_blob=True,
+)
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=50)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "dev")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    # psycopg is asyncio-only.
+    return "asyncio"
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """Return an empty folder for a server that the test starts itself."""
+    with short_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    """Return the session's PostgreSQL; a test that kills one starts its own."""
+    settings = {"max_connections": "200"}
+    with short_folder() as folder, EmbeddedServer(folder, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def migrated_template(server: EmbeddedServer) -> str:
+    """Return the name of a migrated, empty database to copy from."""
+    from evstore.maintenance import migrate_up  # noqa: PLC0415
+
+    server.create_database(_TEMPLATE)
+    anyio.run(migrate_up, server.config(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def postgres_config(server: EmbeddedServer, migrated_template: str) -> Iterator[Config]:
+    """Return the configuration of a migrated database of the test's own."""
+    with _database(server, template=migrated_template) as config:
+        yield config
+
+
+@pytest.fixture
+def unmigrated_config(server: EmbeddedServer) -> Iterator[Config]:
+    """Return the configuration of an empty database of the test's own."""
+    with _database(server, template=None) as config:
+        yield config
+
+
+@pytest.fixture(scope="session")
+def debian_postgres() -> Iterator[DebianServer]:
+    """Return a server with TLS, from Debian's package."""
+    programs = debian_programs()
+    with short_folder() as folder, DebianServer(programs, folder) as running:
+        yield running
+
+
+@contextmanager
+def _database(server: EmbeddedServer, *, template: str | None) -> Generator[Config]:
+    name = f"test_{next(_database_numbers)}"
+    server.create_database(name, template=template)
+    try:
+        yield server.config(name)
+    finally:
+        server.drop_database(name)
