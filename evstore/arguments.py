@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
+from .clock import to_microseconds
 from .codec import canonical, check_text
 from .commands import (
     Change,
@@ -27,6 +28,7 @@ from .model import Filter, Key, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
 NAME_CHARACTERS_MAX: Final = 253
 MESH_CHARACTERS_MAX: Final = 63
@@ -120,7 +122,7 @@ class Arguments:
         self,
         target: Resource[Any] | Key,
         *,
-        spec: Spec | None = None,
+        spec: object | None = None,
         status: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET,
         labels: Mapping[str, str] | None = None,
     ) -> Update:
@@ -163,6 +165,7 @@ class Arguments:
         actor: str | None,
         reason: str,
         request_id: str | None,
+        recorded_at: datetime | None = None,
     ) -> Command:
         """Return the command that makes all of these changes, or none."""
         digest = ""
@@ -184,19 +187,21 @@ class Arguments:
             reason=check_text(reason, "reason", characters_max=REASON_CHARACTERS_MAX),
             request_id=request_id,
             request_digest=digest,
+            time=None
+            if recorded_at is None
+            else microseconds(recorded_at, "recorded_at"),
         )
 
-    def _spec(self, type_: str, spec: Spec) -> bytes:
+    def _spec(self, type_: str, spec: object) -> bytes:
         expected = self.types.get(type_)
         if isinstance(spec, msgspec.Struct):
             if expected is None or not isinstance(spec, expected):
-                given = type(spec).__name__
-                message = f"a {given} is not a spec of the type {type_}"
+                message = f"a {type(spec).__name__} is not a spec of the type {type_}"
                 raise InvalidError(message, path="spec")
-        elif not isinstance(spec, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+        elif not isinstance(spec, dict):
             message = f"must be an object, not {type(spec).__name__}"
             raise InvalidError(message, path="spec")
-        text = canonical(spec, "spec")
+        text = canonical(cast("object", spec), "spec")
         if expected is not None:
             try:
                 msgspec.json.decode(text, type=expected)
@@ -215,6 +220,18 @@ def check_key(key: Key) -> None:
     _check_pattern(key.type, _TYPE, TYPE_CHARACTERS_MAX, "type")
     _check_mesh(key.mesh)
     _check_pattern(key.name, _NAME, NAME_CHARACTERS_MAX, "name")
+
+
+def microseconds(moment: datetime, path: str) -> int:
+    """Return an aware datetime as microseconds since 1970.
+
+    Raises:
+        InvalidError: it has no time zone.
+    """
+    try:
+        return to_microseconds(moment)
+    except ValueError as error:
+        raise InvalidError(str(error), path=path) from error
 
 
 def _check_mesh(mesh: str) -> None:
@@ -241,17 +258,18 @@ def _bounded(text: bytes, path: str, bytes_max: int) -> bytes:
     return text
 
 
-def _status(status: dict[str, Any] | None) -> bytes:
-    if status is not None and not isinstance(status, dict):  # pyright: ignore[reportUnnecessaryIsInstance]
+def _status(status: object) -> bytes:
+    if status is not None and not isinstance(status, dict):
         message = f"must be an object or None, not {type(status).__name__}"
         raise InvalidError(message, path="status")
-    return _bounded(canonical(status, "status"), "status", SPEC_BYTES_MAX)
+    text = canonical(cast("object", status), "status")
+    return _bounded(text, "status", SPEC_BYTES_MAX)
 
 
-def _labels(labels: Mapping[str, str]) -> bytes:
+def _labels(labels: Mapping[str, object]) -> bytes:
     plain = dict(labels)
     for name, value in plain.items():
-        if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not isinstance(value, str):
             message = f"must be a string, not {type(value).__name__}"
             raise InvalidError(message, path=f"labels.{name}")
     return _bounded(canonical(plain, "labels"), "labels", LABELS_BYTES_MAX)

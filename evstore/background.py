@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from anyio.abc import TaskGroup
 
 
 @asynccontextmanager
-async def background() -> AsyncIterator[TaskGroup]:
+async def background() -> AsyncGenerator[TaskGroup]:
     """Give a task group whose tasks are cancelled when the body ends.
 
     A plain task group would wrap what the body raises into an ExceptionGroup, and

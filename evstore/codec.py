@@ -18,7 +18,7 @@ import json
 import math
 import struct
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import orjson
@@ -26,6 +26,7 @@ import orjson
 from .errors import InvalidError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from .model import Operation, StoredEvent
@@ -76,7 +77,26 @@ def _find_fault(value: object, path: str, depth: int = 1) -> None:
     if depth > DEPTH_MAX + 1:
         message = f"nested more than {DEPTH_MAX} levels deep"
         # The path itself would be as deep as the fault.
-        raise InvalidError(message, path=path.split(".")[0].split("[")[0])
+        raise InvalidError(
+            message, path=path.split(".", maxsplit=1)[0].split("[", maxsplit=1)[0]
+        )
+    match value:
+        case dict():
+            for name, item in cast("dict[object, object]", value).items():
+                if not isinstance(name, str):
+                    message = f"the key {name!r} is not a string"
+                    raise InvalidError(message, path=path)
+                _check_text(name, f"{path}, key {name!r}")
+                _find_fault(item, f"{path}.{name}", depth + 1)
+        case list() | tuple():
+            items = cast("Sequence[object]", value)
+            for index, item in enumerate(items):
+                _find_fault(item, f"{path}[{index}]", depth + 1)
+        case _:
+            _find_leaf_fault(value, path)
+
+
+def _find_leaf_fault(value: object, path: str) -> None:
     match value:
         case None | bool():
             pass
@@ -88,16 +108,6 @@ def _find_fault(value: object, path: str, depth: int = 1) -> None:
         case float():
             if not math.isfinite(value):
                 raise InvalidError(f"{value} is not a JSON number", path=path)
-        case dict():
-            for name, item in value.items():
-                if not isinstance(name, str):
-                    message = f"the key {name!r} is not a string"
-                    raise InvalidError(message, path=path)
-                _check_text(name, f"{path}, key {name!r}")
-                _find_fault(item, f"{path}.{name}", depth + 1)
-        case list() | tuple():
-            for index, item in enumerate(value):
-                _find_fault(item, f"{path}[{index}]", depth + 1)
         case _:
             message = f"a value of type {type(value).__name__} is not JSON"
             raise InvalidError(message, path=path)
@@ -113,13 +123,13 @@ def _check_text(text: str, path: str) -> None:
         raise InvalidError(message, path=path) from None
 
 
-def check_text(text: str, path: str, *, characters_max: int) -> str:
+def check_text(text: object, path: str, *, characters_max: int) -> str:
     """Return `text` if a log can keep it.
 
     Raises:
         InvalidError: it is no string, too long, or holds what UTF-8 or PostgreSQL cannot.
     """
-    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(text, str):
         message = f"must be a string, not {type(text).__name__}"
         raise InvalidError(message, path=path)
     if len(text) > characters_max:
@@ -208,12 +218,13 @@ def record_term(key: str, version: int, digest: bytes) -> int:
     return int.from_bytes(sha256(text).digest())
 
 
-def decode_json(text: bytes | str, path: str) -> Any:  # noqa: ANN401
+def decode_json(text: bytes | str, path: str) -> Any:
     """Return the value of a JSON text that a person or another program wrote.
 
     Raises:
         InvalidError: it is no JSON, or has the same key twice in one object.
     """
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):

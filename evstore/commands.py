@@ -285,11 +285,7 @@ class _Working:
         return family
 
     def _children(self, owner: str) -> list[str]:
-        found = [
-            key
-            for key in self._state.children(owner)
-            if key not in self._bodies
-        ]
+        found = [key for key in self._state.children(owner) if key not in self._bodies]
         found += [
             key
             for key, body in self._bodies.items()
@@ -319,7 +315,7 @@ def _too_many_events() -> InvalidError:
     return InvalidError(f"{message}; split it into several")
 
 
-def stamp(  # noqa: PLR0913 - what an event is made of
+def stamp(
     command: Command,
     drafts: Sequence[Draft],
     *,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from .clock import boot_microseconds
-from .commands import Command, Decided, Repeated, decide, stamp
+from .commands import Command, Repeated, decide, stamp
 from .errors import (
     DivergedError,
     InvalidError,
@@ -154,6 +154,9 @@ class Committer:
     async def reach(self, position: int) -> None:
         """Return when the projections have reached a position that the log has."""
         while self.projections.position < position:
+            if self._closing:
+                message = "the store is closed"
+                raise UnavailableError(message)
             self.nudge()
             await self._tail.changed()
 
@@ -184,6 +187,7 @@ class Committer:
         with anyio.move_on_after(seconds):
             await self._ended.wait()
         self._scope.cancel()
+        self._tail.close()
 
     async def _serve(self) -> None:
         while not (self._closing and not self._queue):
@@ -215,29 +219,22 @@ class Committer:
         in_turn = self._contended
         while self._batch:
             try:
-                if in_turn:
-                    await self._attempt_in_turn()
-                else:
-                    await self._attempt()
+                await (self._attempt_in_turn() if in_turn else self._attempt())
                 failures = 0
             except (HeadMovedError, BusyError):
                 in_turn = True
-            except StampError:
-                # The failed append has measured the clock; the next one stamps anew.
-                failures += 1
-                await self._pause(failures)
             except RejectedError as error:
-                await self._separate(error)
-            except DivergedError as error:
-                # What these callers know may come from events that are lost.
-                self._fail_batch(error)
-                self._behind = True
-            except UnavailableError as error:
+                self._separate(error)
+            except (StampError, UnavailableError) as error:
+                # After a refused stamp the clock is measured: the next one is right.
                 failures += 1
-                self._drop_overdue(self._batch, error)
+                if isinstance(error, UnavailableError):
+                    self._drop_overdue(self._batch, error)
                 await self._pause(failures)
             except StoreError as error:
+                # DivergedError: what these callers know may come from lost events.
                 self._fail_batch(error)
+                self._behind = True
 
     def _fail_batch(self, error: StoreError) -> None:
         for pending in self._batch:
@@ -377,7 +374,7 @@ class Committer:
             else:
                 return True
 
-    async def _separate(self, error: RejectedError) -> None:
+    def _separate(self, error: RejectedError) -> None:
         """One of the batch's events is refused: append transaction by transaction."""
         batch, self._batch = self._batch, []
         if len(batch) == 1:

@@ -51,8 +51,7 @@ class AlreadyExistsError(StoreError):
         self, message: str = "", *, key: Key | None = None, version: int | None = None
     ) -> None:
         super().__init__(
-            message
-            or (f"{key} already exists, at version {version}" if key else "")
+            message or (f"{key} already exists, at version {version}" if key else "")
         )
         self.key = key
         self.version = version
@@ -74,7 +73,9 @@ class ConflictError(StoreError):
         actual: int | None = None,
     ) -> None:
         if not message and key is not None:
-            now = "it does not exist" if actual is None else f"it is at version {actual}"
+            now = (
+                "it does not exist" if actual is None else f"it is at version {actual}"
+            )
             message = f"{key} is not at version {expected}: {now}"
         super().__init__(message)
         self.key = key

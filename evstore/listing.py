@@ -101,7 +101,11 @@ class Token(msgspec.Struct, frozen=True, array_like=True):
         except (ValueError, binascii.Error, msgspec.DecodeError, TypeError) as error:
             message = "this is not a page token; give next_page_token as it came"
             raise InvalidError(message, path="page_token") from error
-        if token.log != log or token.position < 0 or token.last.count("/") != KEY_SLASHES:
+        if (
+            token.log != log
+            or token.position < 0
+            or token.last.count("/") != KEY_SLASHES
+        ):
             raise _foreign()
         if token.query != query or bool(token.predicate) != predicate:
             message = "this is the page token of a listing with other filters"

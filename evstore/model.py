@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from .clock import to_datetime
+from .errors import InvalidError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
 SpecT = TypeVar("SpecT")
@@ -139,7 +140,10 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _decode_body = msgspec.json.Decoder(Body).decode
-_decode_any = msgspec.json.Decoder().decode
+_decode_any = msgspec.json.Decoder(Any).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_status: Callable[[msgspec.Raw], dict[str, Any] | None]
+_decode_status = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
 class _Content:
@@ -174,7 +178,7 @@ class _Content:
         return self._parts.owner
 
     @property
-    def spec(self) -> Any:  # noqa: ANN401 - a dict, or the registered struct type
+    def spec(self) -> Any:
         """What is wanted: a dict, or the struct type registered for the type."""
         try:
             return self._spec
@@ -182,8 +186,17 @@ class _Content:
             if self._spec_type is None:
                 self._spec: Any = _decode_any(self._parts.spec)
             else:
-                self._spec = msgspec.json.decode(self._parts.spec, type=self._spec_type)
+                self._spec = self._typed_spec(self._spec_type)
             return self._spec
+
+    def _typed_spec(self, spec_type: type[SpecT]) -> SpecT | None:
+        if self._parts.spec == msgspec.Raw(b"null"):
+            return None
+        try:
+            return msgspec.json.decode(self._parts.spec, type=spec_type)
+        except msgspec.ValidationError as error:
+            message = f"what is stored is no {spec_type.__name__}: {error}"
+            raise InvalidError(message, path="spec") from error
 
     @property
     def status(self) -> dict[str, Any] | None:
@@ -191,7 +204,7 @@ class _Content:
         try:
             return self._status
         except AttributeError:
-            self._status: dict[str, Any] | None = _decode_any(self._parts.status)
+            self._status: dict[str, Any] | None = _decode_status(self._parts.status)
             return self._status
 
 
@@ -352,7 +365,7 @@ class Event(_Content):
         try:
             return self._metadata
         except AttributeError:
-            self._metadata: dict[str, Any] = _decode_any(self.stored.metadata)
+            self._metadata: dict[str, Any] = _decode_object(self.stored.metadata)
             return self._metadata
 
     @property

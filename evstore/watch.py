@@ -29,6 +29,7 @@ class Tail:
     def __init__(self, position: int, *, events_max: int) -> None:
         self.position = position
         self.generation = 0
+        self.closed = False
         self._events_max = events_max
         self._batches: deque[tuple[Sequence[StoredEvent], int]] = deque()
         self._events = 0
@@ -53,6 +54,11 @@ class Tail:
         self._batches.clear()
         self._events = self._bytes = 0
         self._move(position)
+
+    def close(self) -> None:
+        """Nothing more is to come: end the watches."""
+        self.closed = True
+        self._move(self.position)
 
     def _move(self, position: int) -> None:
         self.position = position
@@ -82,7 +88,9 @@ class Tail:
 async def watch(
     log: Log, tail: Tail, *, where: Filter, after: int
 ) -> AsyncIterator[StoredEvent]:
-    """Yield the events after a position that `where` accepts, for ever, in order.
+    """Yield the events after a position that `where` accepts, in order.
+
+    Goes on until the tail is closed.
 
     Raises:
         DivergedError: the log lost events that this process had applied.
@@ -94,17 +102,25 @@ async def watch(
             message = "the log lost events that had been read; list and watch again"
             raise DivergedError(message)
         if position >= tail.position:
+            if tail.closed:
+                return
             await tail.changed()
             continue
         # Both ways end between transactions: the tail holds whole ones only.
         until = tail.position
         events = tail.after(position)
-        if events is None:
-            async for chunk in log.read(after=position, until=until, where=where):
-                for event in chunk:
-                    yield event
+        if events is not None:
+            for event in filter(where.accepts, events):
+                yield event
         else:
-            for event in events:
-                if where.accepts(event):
-                    yield event
+            async for event in _catch_up(log, where, after=position, until=until):
+                yield event
         position = until
+
+
+async def _catch_up(
+    log: Log, where: Filter, *, after: int, until: int
+) -> AsyncIterator[StoredEvent]:
+    async for chunk in log.read(after=after, until=until, where=where):
+        for event in chunk:
+            yield event

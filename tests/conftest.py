@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 
 from evstore.embedded import EmbeddedServer
+from evstore.maintenance import migrate_up
 from servers import DebianServer, debian_programs, short_folder
 
 if TYPE_CHECKING:
@@ -60,8 +61,6 @@ def server() -> Iterator[EmbeddedServer]:
 @pytest.fixture(scope="session")
 def migrated_template(server: EmbeddedServer) -> str:
     """Return the name of a migrated, empty database to copy from."""
-    from evstore.maintenance import migrate_up  # noqa: PLC0415
-
     server.create_database(_TEMPLATE)
     anyio.run(migrate_up, server.config(_TEMPLATE))
     return _TEMPLATE

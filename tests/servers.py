@@ -52,6 +52,7 @@ def short_folder() -> Generator[Path]:
     pytest's own are below one that only its user can enter, and their paths are long.
     """
     folder = Path(tempfile.mkdtemp(prefix="evstore-test-", dir="/tmp"))
+    folder.chmod(0o755)
     try:
         yield folder
     finally:

@@ -22,7 +22,7 @@ from .contract import (
 from .memory import MemoryLog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from evstore.config import Config
 
@@ -42,7 +42,7 @@ __all__ = [
 
 
 @asynccontextmanager
-async def open_log(config: Config) -> AsyncIterator[Log]:
+async def open_log(config: Config) -> AsyncGenerator[Log]:
     """Open the log that `config` names.
 
     Raises:

@@ -21,7 +21,7 @@ from evstore.model import ANY, Filter, Head, Operation, StoredEvent
 from .contract import CHUNK_EVENTS, HeadMovedError, Instance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
     from uuid import UUID
 
 
@@ -56,7 +56,7 @@ class MemoryLog:
         self._grown = anyio.Event()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[MemoryLog._Turn]:
+    async def turn(self) -> AsyncGenerator[MemoryLog._Turn]:
         """Wait in a fair queue for the right to append next."""
         async with self._turn:
             yield MemoryLog._Turn(self)

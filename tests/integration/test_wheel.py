@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,10 @@ class Environment:
         venv.create(folder, symlinks=True, with_pip=False)
         self.bin = folder / "bin"
         self.packages = next(folder.glob("lib/python*/site-packages"))
-        # A plain path: the .pth files in that folder, of an editable evstore, say, are
-        # not processed.
-        borrowed = sysconfig.get_path("purelib")
-        (self.packages / "zz-dependencies.pth").write_text(f"{borrowed}\n")
+        # As plain paths: the .pth files there, such as that of an editable evstore, are
+        # not read.
+        borrowed = [path for path in sys.path if path.endswith("-packages")]
+        (self.packages / "zz-dependencies.pth").write_text("\n".join(borrowed))
 
     def install(self, *what: str) -> None:
         run(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from evstore.background import background
 from evstore.clock import OffsetClock
 from evstore.codec import genesis_hash
 from evstore.log.contract import Instance
@@ -20,7 +21,7 @@ from .reader import Reader
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from uuid import UUID
 
@@ -32,7 +33,7 @@ __all__ = ["PostgresLog", "open_postgres"]
 
 
 @asynccontextmanager
-async def open_postgres(config: Config) -> AsyncIterator[PostgresLog]:
+async def open_postgres(config: Config) -> AsyncGenerator[PostgresLog]:
     """Open the log in a migrated database.
 
     Raises:
@@ -54,7 +55,7 @@ async def open_postgres(config: Config) -> AsyncIterator[PostgresLog]:
         await connection.close()
     assert row is not None, "migration 0001 makes the row"
     pool = make_pool(postgres)
-    async with anyio.create_task_group() as tasks:
+    async with background() as tasks:
         log = PostgresLog(config, row[0], pool=pool)
         try:
             await pool.open()
@@ -62,7 +63,7 @@ async def open_postgres(config: Config) -> AsyncIterator[PostgresLog]:
                 tasks.start_soon(log.listener.run)
             yield log
         finally:
-            tasks.cancel_scope.cancel()
+            log.listener.close()
             with anyio.CancelScope(shield=True):
                 await log.aclose()
 
@@ -138,9 +139,9 @@ class PostgresLog:
         ):
             yield chunk
 
-    async def replay(self, *, after: int, until: int) -> AsyncIterator[
-        list[StoredEvent]
-    ]:
+    async def replay(
+        self, *, after: int, until: int
+    ) -> AsyncIterator[list[StoredEvent]]:
         """Yield all events in a range, as fast as they can be had."""
         async for chunk in self._reader.replay(after=after, until=until):
             yield chunk
@@ -183,7 +184,9 @@ class PostgresLog:
         """Return the heartbeats of all instances of the last day, newest first."""
         rows = await self._reader.rows(statements.INSTANCES)
         return [
-            Instance(id=r[0], position=r[1], digest=r[2], code_version=r[3], seen_at=r[4])
+            Instance(
+                id=r[0], position=r[1], digest=r[2], code_version=r[3], seen_at=r[4]
+            )
             for r in rows
         ]
 

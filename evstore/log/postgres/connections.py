@@ -21,7 +21,7 @@ from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableErro
 from . import statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from evstore.config import PostgresConfig
 
@@ -36,9 +36,8 @@ _SSL_MODES: Final = {
 }
 # No file can be below a device: libpq finds nothing there and looks nowhere else.
 _NO_FILE: Final = "/dev/null/none"
-# The host of a server in a folder does not do TLS, whatever is configured.
-_READERS_BESIDES: Final = 2
-MAX_OPEN_DEFAULT: Final = 50
+# The writer and the listener have connections of their own beside the pool.
+_OUTSIDE_POOL: Final = 2
 
 
 def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
@@ -87,8 +86,7 @@ async def connect(config: PostgresConfig, *, purpose: str) -> Connection:
 
 def make_pool(config: PostgresConfig) -> Pool:
     """Return a pool for reads, not yet open; it is always bounded."""
-    largest = config.max_open_connections or MAX_OPEN_DEFAULT
-    largest = max(1, largest - _READERS_BESIDES)
+    largest = max(1, config.max_open_connections - _OUTSIDE_POOL)
 
     async def configure(connection: Connection) -> None:
         await connection.execute(statements.SESSION_READER)
@@ -111,7 +109,7 @@ def make_pool(config: PostgresConfig) -> Pool:
 
 
 @contextlib.contextmanager
-def translated(config: PostgresConfig) -> Iterator[None]:
+def translated(config: PostgresConfig) -> Generator[None]:
     """Turn the driver's errors into the store's; the driver's own is the cause."""
     try:
         yield
@@ -163,6 +161,8 @@ def cut(connection: Connection) -> None:
 
     Unlike a cancellation, it lets the server finish what it was told.
     """
-    with contextlib.suppress(psycopg.Error, OSError):
-        with socket.socket(fileno=os.dup(connection.fileno())) as end:
-            end.shutdown(socket.SHUT_RDWR)
+    with (
+        contextlib.suppress(psycopg.Error, OSError),
+        socket.socket(fileno=os.dup(connection.fileno())) as end,
+    ):
+        end.shutdown(socket.SHUT_RDWR)

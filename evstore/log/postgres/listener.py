@@ -8,58 +8,66 @@ appended, it has.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from evstore.errors import StoreError
 
-from .connections import connect, translated
+from .connections import connect, cut, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evstore.config import PostgresConfig
 
-_RETRY_SECONDS = 1.0
-_QUIET_SECONDS = 30.0
+    from .connections import Connection
+
+RETRY_SECONDS: Final = 1.0
+QUIET_SECONDS: Final = 30.0
 
 
 class Listener:
     """Turns notifications into wake-ups."""
 
-    def __init__(
-        self, config: PostgresConfig, is_own: Callable[[int], bool]
-    ) -> None:
+    def __init__(self, config: PostgresConfig, is_own: Callable[[int], bool]) -> None:
         self._config = config
         self._is_own = is_own
         self._woken = anyio.Event()
+        self._connection: Connection | None = None
+        self._closing = False
 
     async def run(self) -> None:
-        """Listen for ever; reconnect where the connection breaks."""
-        while True:
+        """Listen until `close`; reconnect where the connection breaks."""
+        while not self._closing:
             with suppress(StoreError):
                 await self._listen()
-            await anyio.sleep(_RETRY_SECONDS)
+            if not self._closing:
+                await anyio.sleep(RETRY_SECONDS)
+
+    def close(self) -> None:
+        """End `run`: the socket is shut, which is quicker and quieter than cancelling."""
+        self._closing = True
+        if self._connection is not None:
+            cut(self._connection)
 
     async def _listen(self) -> None:
         connection = await connect(self._config, purpose="listener")
+        self._connection = connection
         try:
             with translated(self._config):
                 await connection.execute("LISTEN evstore")
                 # What was appended before this moment was not heard: look once.
-                self._wake()
-                while True:
-                    async for notify in connection.notifies(timeout=_QUIET_SECONDS):
+                self._woken.set()
+                while not self._closing:
+                    async for notify in connection.notifies(timeout=QUIET_SECONDS):
                         if not self._is_own(notify.pid):
-                            self._wake()
+                            self._woken.set()
                     # Nothing for a while: is the other side still there?
                     await connection.execute("SELECT 1")
         finally:
+            self._connection = None
             await connection.close()
-
-    def _wake(self) -> None:
-        self._woken.set()
 
     async def wait(self, seconds: float) -> None:
         """Return after a notification that came since the last wait, or in `seconds`."""

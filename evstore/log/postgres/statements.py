@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import Final
 
-_FOLDER: Final = resources.files(__package__) / "sql"
+_FOLDER: Final = resources.files("evstore.log.postgres") / "sql"
 
 
 def _without_comments(text: str) -> str:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors as pg
 
 from evstore.clock import OffsetClock, boot_microseconds
-from evstore.errors import DivergedError, UnavailableError
+from evstore.errors import DivergedError
 from evstore.log.contract import (
     BusyError,
     HeadMovedError,
@@ -28,7 +28,7 @@ from .connections import connect, cut, translate, translated
 from .reader import decode
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Generator, Sequence
     from uuid import UUID
 
     from evstore.config import Config
@@ -115,7 +115,7 @@ class Writer:
             return await _read_on(connection, after, self._identity)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
+    async def turn(self) -> AsyncGenerator[Turn]:
         """Wait for the right to append next."""
         connection = await self.connection()
         with translated(self._config):
@@ -147,7 +147,7 @@ class Writer:
     ) -> None:
         """Append inside a turn, and commit."""
         try:
-            await self._insert(connection, events, after)
+            await self._insert(connection, events, after, in_turn=True)
         except _NoPartitionError:
             await connection.execute("ROLLBACK")
             with translated(self._config):
@@ -158,9 +158,22 @@ class Writer:
             await connection.execute("COMMIT")
 
     async def _insert(
-        self, connection: Connection, events: Sequence[StoredEvent], after: Head
+        self,
+        connection: Connection,
+        events: Sequence[StoredEvent],
+        after: Head,
+        *,
+        in_turn: bool = False,
     ) -> None:
-        binds = _binds(events, after, self._identity, self._notify)
+        binds = {
+            "after": after.position,
+            "hash": after.hash,
+            "identity": self._identity,
+            "last_time": events[-1].time,
+            "notify": self._notify,
+            "in_turn": in_turn,
+            **_columns(events),
+        }
         sent = boot_microseconds()
         with self._answered(connection):
             cursor = await connection.execute(
@@ -179,7 +192,7 @@ class Writer:
         assert inserted == len(events), f"{inserted} of {len(events)} rows inserted"
 
     @contextmanager
-    def _answered(self, connection: Connection) -> Iterator[None]:
+    def _answered(self, connection: Connection) -> Generator[None]:
         """Bound the wait for an answer, and say what the lack of one means.
 
         The deadline shuts the socket: a cancellation at the server could hit a commit
@@ -200,7 +213,7 @@ class Writer:
         finally:
             timer.cancel()
         if self._warned:
-            raise InDoubtError("the server warned while appending")  # noqa: TRY003
+            raise InDoubtError("the server warned while appending")
 
     def _outcome(self, error: psycopg.Error) -> Exception:
         state = error.sqlstate
@@ -265,9 +278,8 @@ async def _read_on(
     return decode(row[1])
 
 
-def _binds(
-    events: Sequence[StoredEvent], after: Head, identity: UUID, notify: str
-) -> dict[str, Any]:
+def _columns(events: Sequence[StoredEvent]) -> dict[str, Any]:
+    """Return one array a column, as the statement takes them."""
     types: list[str] = []
     meshes: list[str] = []
     names: list[str] = []
@@ -277,11 +289,6 @@ def _binds(
         meshes.append(mesh)
         names.append(name)
     return {
-        "after": after.position,
-        "hash": after.hash,
-        "identity": identity,
-        "last_time": events[-1].time,
-        "notify": notify,
         "commits": [event.commit for event in events],
         "times": [event.time for event in events],
         "txs": [event.tx for event in events],

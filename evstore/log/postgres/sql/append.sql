@@ -1,14 +1,19 @@
 -- Compare-and-append: puts whole transactions directly after a place, all or none.
 --
 -- Binds: after (position), hash (of the event there), identity (of the log), last_time
--- (microseconds, the latest stamp), notify ('on' or 'off'), then one array a column.
+-- (microseconds, the latest stamp), notify ('on' or 'off'), in_turn (whether this
+-- session holds the exclusive lock; before PostgreSQL 16 the shared try would be refused
+-- even then, where others wait), then one array a column.
 -- Returns one row: turn (false: an instance waits for its turn), follows (false: the
 -- place is not in this log), stamped (false: stamps lie over a second ahead of this
 -- clock), the number of rows inserted, and the clock in microseconds.
 -- Index: events_pkey. Locks: the shared advisory lock of a turn, until commit.
 WITH gate AS MATERIALIZED (
     SELECT
-        pg_try_advisory_xact_lock_shared(1702261620, 1) AS turn,
+        CASE WHEN %(in_turn)b::boolean
+            THEN true
+            ELSE pg_try_advisory_xact_lock_shared(1702261620, 1)
+        END AS turn,
         CASE WHEN %(after)b::bigint = 0
             THEN EXISTS (SELECT FROM evstore.log WHERE id = %(identity)b::uuid)
             ELSE EXISTS (

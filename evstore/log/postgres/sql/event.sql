@@ -2,7 +2,7 @@
 -- statements that read events, in place of /*event*/. Texts that patterns keep free of
 -- quotes are joined as they are; to_json only where quoting can be needed.
 concat(
-    '[', position, ',', commit, ',"', tx, '",',
+    '[', position, ',', commit, ',"', encode(uuid_send(tx), 'hex'), '",',
     round(date_part('epoch', recorded_at) * 1e6)::bigint, ',', to_json(actor), ',"',
     operation, '","', type, '/', mesh, '/', name, '",', schema_version, ',', body, ',"',
     encode(salt, 'base64'), '",',

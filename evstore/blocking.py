@@ -1,0 +1,94 @@
+"""The store for control planes that run on threads: the same methods, waiting.
+
+    with evstore.blocking.open(config) as store:
+        mesh = store.create("Mesh", "default", spec={})
+
+One event loop in a thread of its own runs the store; calls from any number of threads
+go there through anyio's portal. Arguments, results and errors are those of
+`evstore.Store`, from which this class takes its methods: there is no second
+implementation that could drift. `blocking.pyi`, made by `scripts/blocking_stub.py`,
+tells type checkers and editors what they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from anyio.from_thread import start_blocking_portal
+
+from .store import Store as AsyncStore, open as open_async
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from anyio.from_thread import BlockingPortal
+
+    from .config import Config
+
+__all__ = ["Store", "open"]
+
+
+@contextmanager
+def open(  # noqa: A001 - evstore.blocking.open reads as it should
+    config: Config | None = None, *, types: Iterable[type[Any]] = ()
+) -> Generator[Store]:
+    """Open the store that `config` names; see `evstore.open`."""
+    with (
+        start_blocking_portal("asyncio") as portal,
+        portal.wrap_async_context_manager(open_async(config, types=types)) as store,
+    ):
+        yield Store(store, portal)
+
+
+class Store:
+    """An `evstore.Store` whose methods wait; made by `open`.
+
+    `events` and `watch` return plain iterators, `transaction` a plain context manager.
+    A watch in another thread ends when the store is closed.
+    """
+
+    def __init__(self, store: AsyncStore, portal: BlockingPortal) -> None:
+        self._store = store
+        self._portal = portal
+
+    def __dir__(self) -> list[str]:
+        """List the methods of the store besides one's own attributes."""
+        return sorted({*super().__dir__(), *dir(self._store)})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        attribute = getattr(self._store, name)
+        if not inspect.ismethod(attribute):
+            return attribute
+
+        @functools.wraps(attribute)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            return self._wait(functools.partial(attribute, *args, **kwargs))
+
+        return method
+
+    def _wait(self, call: Callable[[], Any]) -> Any:
+        """Make a call in the store's thread, and turn what it gives into its twin."""
+        result = self._portal.call(call)
+        if isinstance(result, AbstractAsyncContextManager):
+            manager = cast("AbstractAsyncContextManager[Any]", result)
+            return self._portal.wrap_async_context_manager(manager)
+        if isinstance(result, AsyncGenerator):
+            return self._iterate(cast("AsyncGenerator[Any]", result))
+        return result
+
+    def _iterate(self, source: AsyncGenerator[Any]) -> Iterator[Any]:
+        try:
+            while True:
+                try:
+                    item = self._portal.call(source.__anext__)
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            self._portal.call(source.aclose)
