@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from .model import Operation, StoredEvent
+    from .model import StoredEvent
 
 DEPTH_MAX: Final = 128
 INTEGER_MIN: Final = -(2**63)
@@ -46,6 +47,7 @@ _OPTIONS: Final = (
 # Each field of the fixed part is led by its length.
 _FIXED: Final = struct.Struct(">I32sIqIqI16sIqIi")
 _LENGTH: Final = struct.Struct(">I")
+_DIGEST_LENGTH: Final = _LENGTH.pack(DIGEST_BYTES)
 
 
 def canonical(value: object, path: str) -> bytes:
@@ -169,7 +171,9 @@ def event_hash(previous: bytes, event: StoredEvent) -> bytes:
         commit=event.commit,
         tx=event.tx,
         time=event.time,
-        labels=(event.actor, event.operation, *event.key.split("/")),
+        actor=event.actor,
+        operation=event.operation,
+        key=event.key,
         schema_version=event.schema_version,
         metadata=event.metadata,
         digest=event.body_digest or body_digest(event.salt, event.body),
@@ -183,28 +187,43 @@ def chain_hash(  # noqa: PLR0913 - the hash is over this many fields
     commit: int,
     tx: str,
     time: int,
-    labels: tuple[str | Operation, ...],
+    actor: str,
+    operation: str,
+    key: str,
     schema_version: int,
     metadata: bytes | msgspec.Raw,
     digest: bytes,
 ) -> bytes:
-    """Return the hash of one event; `labels` are actor, operation, type, mesh, name."""
-    parts = [
-        _FIXED.pack(
-            *(32, previous, 8, position, 8, commit),
-            *(16, bytes.fromhex(tx), 8, time, 4, schema_version),
-        )
-    ]
-    for label in labels:
-        text = label.encode()
-        parts += (_LENGTH.pack(len(text)), text)
-    parts += (
-        _LENGTH.pack(DIGEST_BYTES),
+    """Return the hash of one event; `digest` is that of its body."""
+    type_, mesh, name = key.split("/")
+    fixed = _FIXED.pack(
+        *(32, previous, 8, position, 8, commit),
+        *(16, bytes.fromhex(tx), 8, time, 4, schema_version),
+    )
+    parts = (
+        fixed,
+        field(actor),
+        field(operation),
+        field(type_),
+        field(mesh),
+        field(name),
+        _DIGEST_LENGTH,
         sha256(metadata).digest(),
-        _LENGTH.pack(DIGEST_BYTES),
+        _DIGEST_LENGTH,
         digest,
     )
     return sha256(b"".join(parts)).digest()
+
+
+@lru_cache(maxsize=100_000)
+def field(text: str) -> bytes:
+    """Return a text in UTF-8, led by its length as four bytes, big-endian.
+
+    The chain's form of a field, and also PostgreSQL's of an array element. Names of
+    types, meshes, actors and resources come again and again.
+    """
+    encoded = text.encode()
+    return _LENGTH.pack(len(encoded)) + encoded
 
 
 def record_term(key: str, version: int, digest: bytes) -> int:

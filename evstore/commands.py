@@ -46,7 +46,6 @@ TRANSACTION_BYTES_MAX: Final = 64 * 1024 * 1024
 SCHEMA_VERSION: Final = 1
 
 _NULL: Final = b"null"
-_NO_METADATA: Final = msgspec.Raw(b"{}")
 
 
 class Precondition(msgspec.Struct, frozen=True, gc=False):
@@ -185,6 +184,8 @@ class _Working:
     def __init__(self, state: State) -> None:
         self._state = state
         self._bodies: dict[str, bytes | None] = {}
+        self._created: set[str] = set()
+        self._adopted: dict[str, set[str]] = {}
         self._size = 0
         self.drafts: list[Draft] = []
 
@@ -195,7 +196,11 @@ class _Working:
             raise AlreadyExistsError(
                 key=Key.from_text(key), version=record.version if record else None
             )
-        owner = _NULL if change.owner is None else self._owner_text(change.owner)
+        owner = _NULL
+        if change.owner is not None:
+            owner = self._owner_text(change.owner)
+            self._adopted.setdefault(change.owner.key, set()).add(key)
+        self._created.add(key)
         body = body_text(change.labels, owner, change.spec, change.status)
         self._draft(Operation.CREATED, key, body)
 
@@ -255,17 +260,11 @@ class _Working:
         same = owner.created_version is None or (
             record is not None
             and record.created_version == owner.created_version
-            and not self._created(owner.key)
+            and owner.key not in self._created
         )
         if self._body(owner.key) is None or not same:
             raise NotFoundError(f"owner {key} not found", key=key)
         return orjson.dumps({"mesh": key.mesh, "name": key.name, "type": key.type})
-
-    def _created(self, key: str) -> bool:
-        return any(
-            draft.key == key and draft.operation is Operation.CREATED
-            for draft in self.drafts
-        )
 
     def _family(self, root: str) -> list[str]:
         """Return what goes with `root`: descendants first, each level by key."""
@@ -286,11 +285,10 @@ class _Working:
 
     def _children(self, owner: str) -> list[str]:
         found = [key for key in self._state.children(owner) if key not in self._bodies]
-        found += [
-            key
-            for key, body in self._bodies.items()
-            if body is not None and owner_of(body) == owner
-        ]
+        for key in {*self._state.children(owner), *self._adopted.get(owner, ())}:
+            body = self._bodies.get(key)
+            if body is not None and owner_of(body) == owner:
+                found.append(key)
         return found
 
     def _draft(
@@ -328,15 +326,14 @@ def stamp(
 
     `tx` is the transaction's own random id, the same over all attempts to append it.
     """
-    count = len(drafts)
-    commit = after.position + count
-    salts = os.urandom(SALT_BYTES * count)
+    commit = after.position + len(drafts)
+    salts = os.urandom(SALT_BYTES * len(drafts))
     previous = after.hash
     created: dict[str, tuple[int, int]] = {}
     events: list[StoredEvent] = []
-    for index, draft in enumerate(drafts):
-        position = after.position + index + 1
-        salt = salts[index * SALT_BYTES : (index + 1) * SALT_BYTES]
+    for position, draft in enumerate(drafts, after.position + 1):
+        start = (position - after.position - 1) * SALT_BYTES
+        salt = salts[start : start + SALT_BYTES]
         if draft.operation is Operation.CREATED:
             created[draft.key] = (position, time)
         elif draft.key not in created:
@@ -350,7 +347,9 @@ def stamp(
             commit=commit,
             tx=tx,
             time=time,
-            labels=(command.actor, draft.operation, *draft.key.split("/")),
+            actor=command.actor,
+            operation=draft.operation,
+            key=draft.key,
             schema_version=SCHEMA_VERSION,
             metadata=metadata,
             digest=body_digest(salt, draft.body),
@@ -368,29 +367,34 @@ def stamp(
                 msgspec.Raw(draft.body),
                 salt,
                 None,
-                metadata,
+                msgspec.Raw(metadata),
                 previous,
             )
         )
     return events
 
 
-def _metadata(command: Command, draft: Draft, created: tuple[int, int]) -> msgspec.Raw:
+def _metadata(command: Command, draft: Draft, created: tuple[int, int]) -> bytes:
     """Return the rest that an event says, as canonical JSON.
 
     Updates and deletions say when their resource was created, so that an event alone
     tells the whole resource at its position.
     """
-    known: dict[str, str | int] = {}
+    plain = not (command.reason or command.request_id or draft.cause)
+    if draft.operation is Operation.CREATED:
+        if plain:
+            return b"{}"
+        known: dict[str, str | int] = {}
+    else:
+        if plain:
+            # The same as below for the usual case, in a third of the time.
+            return b'{"created_at":%d,"created_version":%d}' % (created[1], created[0])
+        known = {CREATED_VERSION: created[0], CREATED_AT: created[1]}
     if draft.cause is not None:
         known[CAUSE] = draft.cause
-    if draft.operation is not Operation.CREATED:
-        known[CREATED_VERSION], known[CREATED_AT] = created
     if command.reason:
         known[REASON] = command.reason
     if command.request_id is not None:
         known[REQUEST_ID] = command.request_id
         known[REQUEST_DIGEST] = command.request_digest
-    if not known:
-        return _NO_METADATA
-    return msgspec.Raw(orjson.dumps(known, option=orjson.OPT_SORT_KEYS))
+    return orjson.dumps(known, option=orjson.OPT_SORT_KEYS)

@@ -316,7 +316,8 @@ class Committer:
                         time=_time(command, head, now),
                     )
                     resources.apply(events)
-                    requests.apply(events)
+                    if command.request_id is not None:
+                        requests.apply(events)
                     head = events[-1].head
                     attempt.events += events
                     size += sum(event.size for event in events)
@@ -365,12 +366,13 @@ class Committer:
                 await self._log.append(attempt.events, after=attempt.after)
             except HeadMovedError:
                 continue
-            except (InDoubtError, BusyError, StampError, UnavailableError):
-                failures += 1
-                await self._pause(failures)
             except DivergedError:
                 # The event before ours is gone: ours cannot be there either.
                 return False
+            except (InDoubtError, BusyError, StampError, StoreError):
+                # Also a refused login: whatever it is, it does not tell the outcome.
+                failures += 1
+                await self._pause(failures)
             else:
                 return True
 
@@ -398,9 +400,9 @@ class Committer:
         try:
             await self._read_on(self._log)
         except DivergedError:
-            with suppress(UnavailableError, DivergedError):
+            with suppress(StoreError):
                 await self._rebuild()
-        except UnavailableError:
+        except StoreError:
             pass
 
     async def _read_on(self, source: Log | Turn) -> bool:

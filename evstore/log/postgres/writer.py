@@ -23,7 +23,7 @@ from evstore.log.contract import (
     StampError,
 )
 
-from . import statements
+from . import arrays, statements
 from .connections import connect, cut, translate, translated
 from .reader import decode
 
@@ -95,6 +95,7 @@ class Writer:
             raise DivergedError(message)
         self._clock.measure(row[2], sent=sent, received=boot_microseconds())
         connection.add_notice_handler(self._notice)
+        arrays.register(connection)
         self._connection = connection
         return connection
 
@@ -280,27 +281,19 @@ async def _read_on(
 
 def _columns(events: Sequence[StoredEvent]) -> dict[str, Any]:
     """Return one array a column, as the statement takes them."""
-    types: list[str] = []
-    meshes: list[str] = []
-    names: list[str] = []
-    for event in events:
-        type_, mesh, name = event.key.split("/")
-        types.append(type_)
-        meshes.append(mesh)
-        names.append(name)
+    keys = [event.key.split("/") for event in events]
     return {
-        "commits": [event.commit for event in events],
-        "times": [event.time for event in events],
-        "txs": [event.tx for event in events],
-        "schema_versions": [event.schema_version for event in events],
-        "sizes": [event.size for event in events],
-        "actors": [event.actor for event in events],
-        "operations": [event.operation.value for event in events],
-        "types": types,
-        "meshes": meshes,
-        "names": names,
-        "salts": [event.salt for event in events],
-        "hashes": [event.hash for event in events],
-        "metadatas": [str(event.metadata, "utf-8") for event in events],
-        "bodies": [str(event.body, "utf-8") for event in events],
+        "commits": arrays.integers([event.commit for event in events]),
+        "times": arrays.integers([event.time for event in events]),
+        "txs": arrays.binaries([bytes.fromhex(event.tx) for event in events]),
+        "schema_versions": arrays.integers([e.schema_version for e in events]),
+        "actors": arrays.words([event.actor for event in events]),
+        "operations": arrays.words([event.operation for event in events]),
+        "types": arrays.words([key[0] for key in keys]),
+        "meshes": arrays.words([key[1] for key in keys]),
+        "names": arrays.words([key[2] for key in keys]),
+        "salts": arrays.binaries([event.salt for event in events]),
+        "hashes": arrays.binaries([event.hash for event in events]),
+        "metadatas": arrays.texts([bytes(event.metadata) for event in events]),
+        "bodies": arrays.texts([bytes(event.body) for event in events]),
     }

@@ -33,17 +33,18 @@ WITH gate AS MATERIALIZED (
     SELECT
         %(after)b::bigint + e.ordinality, e.commit,
         timestamptz 'epoch' + e.time * interval '1 microsecond',
-        e.tx::uuid, e.schema_version, e.size, e.actor, e.operation,
+        encode(e.tx, 'hex')::uuid, e.schema_version,
+        octet_length(e.body) + octet_length(e.metadata), e.actor, e.operation,
         e.type, e.mesh, e.name, e.salt, e.hash, e.metadata::json, e.body::json
     FROM gate, unnest(
-        %(commits)b::bigint[], %(times)b::bigint[], %(txs)b::text[],
-        %(schema_versions)b::integer[], %(sizes)b::integer[], %(actors)b::text[],
-        %(operations)b::text[], %(types)b::text[], %(meshes)b::text[],
-        %(names)b::text[], %(salts)b::bytea[], %(hashes)b::bytea[],
-        %(metadatas)b::text[], %(bodies)b::text[]
+        %(commits)b::bigint[], %(times)b::bigint[], %(txs)b::bytea[],
+        %(schema_versions)b::bigint[], %(actors)b::text[], %(operations)b::text[],
+        %(types)b::text[], %(meshes)b::text[], %(names)b::text[],
+        %(salts)b::bytea[], %(hashes)b::bytea[], %(metadatas)b::text[],
+        %(bodies)b::text[]
     ) WITH ORDINALITY AS e (
-        commit, time, tx, schema_version, size, actor, operation, type, mesh, name,
-        salt, hash, metadata, body)
+        commit, time, tx, schema_version, actor, operation, type, mesh, name, salt,
+        hash, metadata, body)
     WHERE gate.turn AND gate.follows AND gate.stamped
         AND gate.durable IS NOT NULL AND gate.notify IS NOT NULL
     RETURNING 1

@@ -1,0 +1,57 @@
+"""Options and arguments that several commands have, each spelled once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .output import Format
+
+Type = Annotated[
+    str, typer.Argument(metavar="TYPE", help="Type, such as Dataplane.")
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the resource.")]
+Output = Annotated[
+    Format,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="FORMAT",
+        help="table, json (one document a line) or yaml.",
+        case_sensitive=False,
+    ),
+]
+OneMesh = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MESH",
+        help="Mesh of the resource; without it, `default`, and none for global types.",
+    ),
+]
+AnyMesh = Annotated[
+    str | None, typer.Option(metavar="MESH", help="Only this mesh; '' is none.")
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHEN",
+        help="As it was then: a position, a time, `2h` ago, `yesterday 14:00`.",
+    ),
+]
+Actor = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHO",
+        help="Who makes the change; else store.evstore.actor, else the user here.",
+    ),
+]
+Reason = Annotated[
+    str, typer.Option(metavar="WHY", help="Why; kept with each event.")
+]
+ShowSecrets = Annotated[
+    bool,
+    typer.Option(
+        "--show-secrets", help="Show the values of Secret and GlobalSecret in tables."
+    ),
+]

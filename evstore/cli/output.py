@@ -1,0 +1,167 @@
+"""What commands print: tables that fit the terminal, JSON lines, YAML documents."""
+
+from __future__ import annotations
+
+import enum
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+_BATCH_ROWS: Final = 500
+_GAP: Final = 2
+_FLEXIBLE_MIN: Final = 8
+_UNLIMITED: Final = 1_000_000
+
+
+class Format(enum.StrEnum):
+    """How a command prints its result."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a table.
+
+    A flexible one may become narrower than its content where the terminal is too
+    narrow for all: its cells are then folded onto more lines, or cut.
+    """
+
+    title: str
+    flexible: bool = False
+    cut: bool = False
+
+
+def print_documents(documents: Iterable[dict[str, Any]], format_: Format) -> None:
+    """Print documents as JSON, one a line, or as YAML, one after another."""
+    for document in documents:
+        print_document(document, format_)
+
+
+def print_document(document: dict[str, Any], format_: Format) -> None:
+    """Print one document as JSON on one line, or as YAML."""
+    if format_ is Format.JSON:
+        print(orjson.dumps(document).decode())
+    else:
+        from .yaml_text import dump  # noqa: PLC0415 - JSON does without
+
+        print(f"---\n{dump(document)}", end="")
+
+
+def printable(text: str) -> str:
+    """Return a text as one line that does nothing to a terminal but show itself."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else repr(letter)[1:-1] for letter in text
+    )
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a whole table; nothing where there are no rows."""
+    table = Table(columns)
+    for row in rows:
+        table.add(*row)
+    table.finish()
+
+
+class Table:
+    """A table that is printed as its rows come, some hundreds at a time.
+
+    The first rows decide how wide the columns are. Off a terminal nothing is folded
+    or cut: each row is one line, for grep.
+    """
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        self._columns = columns
+        self._rows: list[Sequence[str]] = []
+        self._widths: list[int] = []
+        self._console: Console | None = None
+        self.count = 0
+
+    def add(self, *cells: str) -> None:
+        """Add a row."""
+        assert len(cells) == len(self._columns), "a cell a column"
+        self._rows.append(cells)
+        self.count += 1
+        if len(self._rows) == _BATCH_ROWS:
+            self._flush()
+
+    def finish(self) -> None:
+        """Print what is left."""
+        if self._rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - loads slowly
+        from rich.table import Table as RichTable  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        first = self._console is None
+        console = self._console = self._console or Console(width=_width())
+        if first or not _bounded():
+            self._widths = self._layout(console.width)
+        grid = RichTable(box=None, show_header=first, padding=(0, _GAP, 0, 0))
+        grid.pad_edge = False
+        for column, width in zip(self._columns, self._widths, strict=True):
+            grid.add_column(
+                column.title,
+                width=width,
+                no_wrap=column.cut or not column.flexible,
+                overflow="ellipsis" if column.cut else "fold",
+                header_style="bold",
+            )
+        for row in self._rows:
+            grid.add_row(*map(Text, row))
+        self._rows = []
+        with console.capture() as capture:
+            console.print(grid, crop=False)
+        lines = capture.get().splitlines()
+        if not console.is_terminal:
+            lines = [line.rstrip() for line in lines]
+        print("\n".join(lines))
+
+    def _layout(self, width: int) -> list[int]:
+        """Return the width of each column so that all fit, if at all they can."""
+        from rich.cells import cell_len  # noqa: PLC0415 - loads slowly
+
+        natural = [cell_len(column.title) for column in self._columns]
+        for row in self._rows:
+            for index, cell in enumerate(row):
+                widest = max(map(cell_len, cell.split("\n")))
+                natural[index] = max(natural[index], widest)
+        if not self._widths:
+            return shrink(natural, self._columns, width)
+        return [max(pair) for pair in zip(natural, self._widths, strict=True)]
+
+
+def shrink(natural: list[int], columns: Sequence[Column], width: int) -> list[int]:
+    """Narrow the widest flexible columns until the row fits into `width`."""
+    widths = list(natural)
+    flexible = [index for index, column in enumerate(columns) if column.flexible]
+    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    while excess > 0 and flexible:
+        widest = max(flexible, key=lambda index: widths[index])
+        if widths[widest] <= _FLEXIBLE_MIN:
+            break
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _bounded() -> bool:
+    return sys.stdout.isatty() or "COLUMNS" in os.environ
+
+
+def _width() -> int | None:
+    """Return the width to force upon rich; None leaves it to the terminal."""
+    return None if _bounded() else _UNLIMITED

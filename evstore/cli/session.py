@@ -1,0 +1,91 @@
+"""What every command shares: settings, an open store, an event loop, wrong use."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Coroutine
+    from pathlib import Path
+
+    from evstore.config import Config
+    from evstore.store import Store
+
+T = TypeVar("T")
+
+_VOLATILE: Final = (
+    "store.type is memory: the store begins empty and nothing survives this command;"
+    " set KUMA_STORE_TYPE=postgres to keep it"
+)
+
+
+class UsageError(Exception):
+    """The command was used wrongly: exit code 2."""
+
+
+class Settings(msgspec.Struct, kw_only=True):
+    """The global options, as a command finds them in its context."""
+
+    config_path: Path | None = None
+    debug: bool = False
+
+    def load(self) -> Config:
+        """Return the configuration from file and environment."""
+        from evstore.config import load_config  # noqa: PLC0415 - help needs none
+
+        return load_config(self.config_path)
+
+
+def say(message: str) -> None:
+    """Tell the person something that is no part of the output."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def on_terminal() -> bool:
+    """Whether a person sees what is written to standard error."""
+    return sys.stderr.isatty()
+
+
+def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine function to its end."""
+    import anyio  # noqa: PLC0415 - help needs none
+
+    return anyio.run(work)
+
+
+def quiet(config: Config) -> Config:
+    """Return the configuration for a command, which is no instance of its own.
+
+    A command leaves no heartbeat behind, and warns where nothing survives it.
+    """
+    if config.type == "memory":
+        say(f"warning: {_VOLATILE}")
+    evstore = msgspec.structs.replace(config.evstore, heartbeat_interval=0)
+    return msgspec.structs.replace(config, evstore=evstore)
+
+
+@asynccontextmanager
+async def open_store(config: Config) -> AsyncGenerator[Store]:
+    """Open the store for one command."""
+    from evstore.store import open as open_  # noqa: PLC0415 - help needs none
+
+    async with open_(quiet(config)) as store:
+        yield store
+
+
+def actor_of(config: Config, given: str | None) -> str:
+    """Return who acts: as given, else as configured, else the user of this machine."""
+    if given is not None:
+        return given
+    if config.evstore.actor:
+        return config.evstore.actor
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"uid-{os.getuid()}"
