@@ -97,8 +97,7 @@ async def fill(config: Config, *, events: int, resources: int) -> None:
                 time=max(head.time + 1, log.clock()),
             )
             await log.append(stamped, after=head)
-            for event in stamped:
-                state.apply(event)
+            state.apply(stamped)
             head = stamped[-1].head
 
 

@@ -14,12 +14,14 @@ digest of a short secret could be guessed after the secret itself has been redac
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import struct
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import UUID
 
 import msgspec
 import orjson
@@ -28,7 +30,6 @@ from .errors import InvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     from .model import StoredEvent
 
@@ -76,7 +77,7 @@ def canonical(value: object, path: str) -> bytes:
 
 def _find_fault(value: object, path: str, depth: int = 1) -> None:
     """Raise InvalidError for the first part of `value` that JSON cannot keep."""
-    if depth > DEPTH_MAX + 1:
+    if depth > DEPTH_MAX and isinstance(value, dict | list | tuple):
         message = f"nested more than {DEPTH_MAX} levels deep"
         # The path itself would be as deep as the fault.
         raise InvalidError(
@@ -94,14 +95,16 @@ def _find_fault(value: object, path: str, depth: int = 1) -> None:
             items = cast("Sequence[object]", value)
             for index, item in enumerate(items):
                 _find_fault(item, f"{path}[{index}]", depth + 1)
+        case enum.Enum():
+            _find_fault(value.value, path, depth)  # orjson writes what it stands for
         case _:
             _find_leaf_fault(value, path)
 
 
 def _find_leaf_fault(value: object, path: str) -> None:
     match value:
-        case None | bool():
-            pass
+        case None | bool() | UUID():
+            pass  # orjson writes a UUID as a string
         case str():
             _check_text(value, path)
         case int():
@@ -118,6 +121,8 @@ def _find_leaf_fault(value: object, path: str) -> None:
 def _check_text(text: str, path: str) -> None:
     if "\0" in text:
         raise InvalidError("contains a NUL character", path=path)
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError:

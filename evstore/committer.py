@@ -67,7 +67,7 @@ class _Pending:
     command: Command
     answer: asyncio.Future[Verdict]
     deadline: int
-    tx: str = field(default_factory=lambda: os.urandom(16).hex())
+    tx: str = ""
     sent: bool = False
     alone: bool = False
 
@@ -223,6 +223,9 @@ class Committer:
                 failures = 0
             except (HeadMovedError, BusyError):
                 in_turn = True
+                # Nothing was applied, and whoever gives up now is told so.
+                for pending in self._batch:
+                    pending.sent = False
             except RejectedError as error:
                 self._separate(error)
             except (StampError, UnavailableError) as error:
@@ -296,6 +299,7 @@ class Committer:
         head = projections.head
         now = self._log.clock()
         size = 0
+        self._name_transactions()
         for pending in self._batch:
             if size > self._limits.batch_bytes_max:
                 break
@@ -327,6 +331,12 @@ class Committer:
             after = [resources.get(change.key) for change in command.changes]
             attempt.verdicts.append((pending, after))
         return attempt
+
+    def _name_transactions(self) -> None:
+        """Give each command of the batch its transaction id, once and for all."""
+        ids = os.urandom(16 * len(self._batch)).hex()
+        for index, pending in enumerate(self._batch):
+            pending.tx = pending.tx or ids[index * 32 : index * 32 + 32]
 
     def _mark_sent(self, attempt: _Attempt) -> None:
         for pending, _ in attempt.verdicts:
@@ -414,12 +424,17 @@ class Committer:
         return found
 
     async def _rebuild(self) -> None:
-        """Fold the log from its beginning: it is not the one that was followed."""
-        self._tail.diverge(self.projections.position)
-        await self._log.connect()
-        projections = await replay(self._log)
-        self.projections = projections
-        self._tail.diverge(projections.position)
+        """Fold the log from its beginning: it is not the one that was followed.
+
+        Raises:
+            DivergedError: another log is behind the address; the old state stays, and
+                whoever watches is told.
+        """
+        try:
+            await self._log.connect()
+            self.projections = await replay(self._log)
+        finally:
+            self._tail.diverge(self.projections.position)
 
     # Deadlines and the end.
 

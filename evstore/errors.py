@@ -30,7 +30,8 @@ class StoreError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+        advice = type(self).__doc__ or type(self).__name__
+        super().__init__(message or advice.splitlines()[0])
 
 
 class NotFoundError(StoreError):

@@ -9,7 +9,7 @@ import msgspec
 
 from .clock import to_microseconds
 from .errors import InvalidError, NotFoundError
-from .model import Filter, Key, Operation, Record, StoredEvent
+from .model import Filter, Head, Key, Operation, Record, StoredEvent
 
 if TYPE_CHECKING:
     from .log import Log
@@ -46,8 +46,8 @@ def record_of(event: StoredEvent) -> Record | None:
     )
 
 
-async def resolve(log: Log, at: At) -> int:
-    """Return the position that `at` names: the end of a transaction.
+async def resolve(log: Log, at: At) -> Head:
+    """Return the place that `at` names: the end of a transaction.
 
     A position inside a transaction means the whole of it. A time means the last event
     not after it.
@@ -64,7 +64,7 @@ async def resolve(log: Log, at: At) -> int:
         if time > log.clock():
             message = f"{at.isoformat()} lies in the future"
             raise InvalidError(message, path="at")
-        return (await log.locate(time)).position
+        return await log.locate(time)
     if isinstance(at, bool) or at < 0:
         raise InvalidError(f"{at!r} is not a position", path="at")
     commit = await log.commit_of(at)
@@ -72,7 +72,9 @@ async def resolve(log: Log, at: At) -> int:
         head = await log.head()
         message = f"position {at} lies beyond the head, which is {head.position}"
         raise InvalidError(message, path="at")
-    return commit
+    place = await log.place(commit)
+    assert place is not None, f"the transaction of {at} ends at {commit}"
+    return place
 
 
 async def resource_at(log: Log, key: Key, position: int) -> Record:

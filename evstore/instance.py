@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CODE_VERSION: Final = version("evstore")
 FOLLOW_PAUSE_SECONDS: Final = 0.005
+BEAT_SECONDS_MAX: Final = 2.0
 
 
 async def follow(log: Log, committer: Committer, poll_interval: float) -> None:
@@ -42,8 +43,9 @@ async def beat(log: Log, committer: Committer, interval: float) -> None:
             digest=committer.projections.resources.digest(),
             code_version=CODE_VERSION,
         )
-        # Not to be cancelled in the middle: that would cost the connection. A heartbeat
-        # that fails is made up for by the next.
-        with suppress(StoreError), anyio.CancelScope(shield=True):
+        # Not to be cancelled in the middle: that would cost the connection. But a server
+        # that does not answer must not hold up the end of the store. A heartbeat that
+        # fails is made up for by the next.
+        with suppress(StoreError), anyio.move_on_after(BEAT_SECONDS_MAX, shield=True):
             await log.beat(instance)
         await anyio.sleep(interval)

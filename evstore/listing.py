@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import msgspec
 
-from .errors import InvalidError
+from .errors import DivergedError, InvalidError
 from .history import order, resources_at
 from .model import Body, Filter, Key, Record
 
@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from .log import Log
+    from .model import Head
 
     Where = Callable[[Record], bool] | None
 
 LISTINGS_KEPT_MAX: Final = 32
+HASH_BYTES: Final = 8
 KEY_SLASHES: Final = 2
 
 _decode_body = msgspec.json.Decoder(Body).decode
@@ -71,18 +73,34 @@ def _has_labels(record: Record, labels: Mapping[str, str]) -> bool:
     return all(its.get(name) == value for name, value in labels.items())
 
 
-class Token(msgspec.Struct, frozen=True, array_like=True):
-    """Where a listing goes on: of which log, at which position, after which key.
+class Listing(msgspec.Struct, frozen=True):
+    """A listing that is under way; see `Token`."""
 
-    `predicate` is empty, or an id of its own for a listing that was filtered by a
+    position: int
+    hash: bytes
+    query: str
+    predicate: str
+
+
+class Token(msgspec.Struct, frozen=True, array_like=True):
+    """Where a listing goes on: of which log, from which state, after which key.
+
+    `hash` begins the hash at the position: a position that was lost with a log's end
+    and issued again is not the same state. `predicate` is empty, or an id of its own for a listing that was filtered by a
     function, which a fingerprint cannot tell from another.
     """
 
     log: str
     position: int
+    hash: bytes
     query: str
     predicate: str
     last: str
+
+    @property
+    def listing(self) -> Listing:
+        """What all tokens of one listing have in common."""
+        return Listing(self.position, self.hash, self.query, self.predicate)
 
     def encode(self) -> str:
         """Return the token as callers see it."""
@@ -132,21 +150,26 @@ class Listings:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._kept: OrderedDict[tuple[int, str, str], list[Record]] = OrderedDict()
+        self._kept: OrderedDict[Listing, list[Record]] = OrderedDict()
 
     def first_page(
         self,
         query: Query,
         records: Iterable[Record],
         *,
-        position: int,
+        state: Head,
         size: int | None,
         where: Where = None,
     ) -> Found:
-        """Return the first page of a listing of `records`, the state at `position`."""
+        """Return the first page of a listing of `records`, which are those of `state`."""
         selected = [each for each in query.select(records) if not where or where(each)]
-        predicate = uuid4().hex if where else ""
-        return self._page(selected, 0, size, (position, query.fingerprint, predicate))
+        listing = Listing(
+            state.position,
+            state.hash[:HASH_BYTES],
+            query.fingerprint,
+            uuid4().hex if where else "",
+        )
+        return self._page(selected, 0, size, listing)
 
     async def next_page(
         self, query: Query, *, token: str, size: int | None, where: Where = None
@@ -155,39 +178,47 @@ class Listings:
 
         Raises:
             InvalidError: it is no token, or that of another log or another query.
+            DivergedError: the log lost that state.
         """
         log = self._log.identity.hex
         found = Token.decode(
             token, log=log, query=query.fingerprint, predicate=where is not None
         )
-        key = (found.position, found.query, found.predicate)
-        selected = self._kept.get(key)
+        selected = self._kept.get(found.listing)
         if selected is None:
-            if await self._log.commit_of(found.position) is None:
-                raise _foreign()
-            selection = Filter(type=query.type, mesh=query.mesh)
-            records = await resources_at(self._log, selection, found.position)
+            records = await self._records_at(query, found)
             selected = [
                 each for each in query.select(records) if not where or where(each)
             ]
         _, mesh, name = found.last.split("/")
         start = bisect_right(selected, (name, mesh), key=order)
-        return self._page(selected, start, size, key)
+        return self._page(selected, start, size, found.listing)
+
+    async def _records_at(self, query: Query, token: Token) -> list[Record]:
+        place = await self._log.place(token.position)
+        if place is None or place.hash[:HASH_BYTES] != token.hash:
+            message = "the log lost the state of this listing; begin it anew"
+            raise DivergedError(message)
+        where = Filter(type=query.type, mesh=query.mesh)
+        return await resources_at(self._log, where, token.position)
 
     def _page(
-        self,
-        selected: list[Record],
-        start: int,
-        size: int | None,
-        key: tuple[int, str, str],
+        self, selected: list[Record], start: int, size: int | None, listing: Listing
     ) -> Found:
         end = len(selected) if size is None else start + size
         page = selected[start:end]
         if end >= len(selected):
-            return Found(page, len(selected), None, key[0])
-        self._kept[key] = selected
-        self._kept.move_to_end(key)
+            return Found(page, len(selected), None, listing.position)
+        self._kept[listing] = selected
+        self._kept.move_to_end(listing)
         while len(self._kept) > LISTINGS_KEPT_MAX:
             self._kept.popitem(last=False)
-        token = Token(self._log.identity.hex, *key, page[-1].key)
-        return Found(page, len(selected), token.encode(), key[0])
+        token = Token(
+            self._log.identity.hex,
+            listing.position,
+            listing.hash,
+            listing.query,
+            listing.predicate,
+            page[-1].key,
+        )
+        return Found(page, len(selected), token.encode(), listing.position)

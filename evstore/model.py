@@ -103,7 +103,7 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False, array_like=True):
     @property
     def size(self) -> int:
         """Bytes of body and metadata."""
-        return len(self.body) + len(self.metadata)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        return len(self.body) + len(self.metadata)
 
     @property
     def head(self) -> Head:

@@ -40,13 +40,11 @@ class Projections:
         """Take in the events that follow."""
         if not events:
             return
-        position = self.head.position
-        add_resource = self.resources.apply
-        add_request = self.requests.apply
+        expected = self.head.position
         for event in events:
-            position += 1
-            assert event.position == position, f"{event.position} is not {position}"
-            add_resource(event)
-            add_request(event)
+            expected += 1
+            assert event.position == expected, f"{event.position} is not {expected}"
+        self.resources.apply(events)
+        self.requests.apply(events)
         self.head = events[-1].head
         self.commit = events[-1].commit

@@ -129,7 +129,8 @@ class Queries:
         if consistent:
             await self._reach_head()
         if at is not None:
-            record = await resource_at(self._log, key, await resolve(self._log, at))
+            place = await resolve(self._log, at)
+            record = await resource_at(self._log, key, place.position)
         else:
             found = self._resources.get(key.text)
             if found is None:
@@ -172,9 +173,12 @@ class Queries:
         Raises:
             InvalidError: an argument is wrong, a token is not of this listing, or `at`
                 is beyond the head.
+            DivergedError: the log lost the state of this listing.
         """
-        if page_size is not None and page_size < 1:
-            raise InvalidError(f"must be at least 1, not {page_size}", path="page_size")
+        largest = self._config.evstore.limits.page_size_max
+        if page_size is not None and not 1 <= page_size <= largest:
+            message = f"must be between 1 and {largest}, not {page_size}"
+            raise InvalidError(message, path="page_size")
         selection = self._arguments.where(type, mesh)
         query = Query(
             type=self._arguments.type_name(type),
@@ -193,13 +197,13 @@ class Queries:
         else:
             records: Iterable[Record]
             if at is None:
-                position = self.position
+                state = self._committer.projections.head
                 records = self._resources.of_type(query.type)
             else:
-                position = await resolve(self._log, at)
-                records = await resources_at(self._log, selection, position)
+                state = await resolve(self._log, at)
+                records = await resources_at(self._log, selection, state.position)
             found = self._listings.first_page(
-                query, records, position=position, size=page_size, where=accepts
+                query, records, state=state, size=page_size, where=accepts
             )
         return Page(
             [self._wrap(record) for record in found.records],
@@ -232,6 +236,10 @@ class Queries:
             InvalidError: an argument is wrong.
         """
         where = self._arguments.where(type, mesh, name, actor)
+        if after < 0:
+            raise InvalidError(f"{after} is not a position", path="after")
+        if limit is not None and limit < 0:
+            raise InvalidError(f"must not be negative, not {limit}", path="limit")
         last = await self.head()
         if until is not None:
             last = min(last, await self._last(until))

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .model import StoredEvent
 
 MEMORY_MICROSECONDS: Final = 24 * 3600 * 1_000_000
 MEMORY_REQUESTS_MAX: Final = 200_000
 
-_NO_METADATA: Final = b"{}"
 _MARK: Final = b'"request_id":'
 
 
@@ -52,30 +51,27 @@ class Requests:
         """Return what is remembered under `request_id`."""
         return self._requests.get(request_id)
 
-    def apply(self, event: StoredEvent) -> None:
-        """Take in the next event, and forget what is too old after it."""
-        found = request_of(event)
-        if found is not None:
-            request_id, request = found
-            self._requests.pop(request_id, None)
-            self._requests[request_id] = request
+    def apply(self, events: Sequence[StoredEvent]) -> None:
+        """Take in the next events, and forget what is too old after them."""
         requests = self._requests
+        for event in events:
+            if _MARK in bytes(event.metadata):
+                found = request_of(event)
+                if found is not None:
+                    request_id, request = found
+                    requests.pop(request_id, None)
+                    requests[request_id] = request
+        horizon = events[-1].time - MEMORY_MICROSECONDS
         while requests:
             oldest_id, oldest = next(iter(requests.items()))
-            if (
-                len(requests) <= MEMORY_REQUESTS_MAX
-                and oldest.time >= event.time - MEMORY_MICROSECONDS
-            ):
+            if len(requests) <= MEMORY_REQUESTS_MAX and oldest.time >= horizon:
                 break
             del requests[oldest_id]
 
 
 def request_of(event: StoredEvent) -> tuple[str, Request] | None:
     """Return the request id that `event` was appended under, with what to remember."""
-    metadata = bytes(event.metadata)
-    if metadata == _NO_METADATA or _MARK not in metadata:
-        return None
-    found = _decode(metadata)
+    found = _decode(event.metadata)
     if found.request_id is None:
         return None
     return found.request_id, Request(found.request_digest, event.commit, event.time)

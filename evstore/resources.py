@@ -44,12 +44,12 @@ class State(Protocol):
 def fold(previous: Record | None, event: StoredEvent) -> Record | None:
     """Return what `event` makes of a resource: a record, or None where it is gone."""
     match event.operation:
-        case Operation.CREATED:
-            created_version, created_time = event.position, event.time
         case Operation.UPDATED:
             assert previous is not None, f"update of nothing at {event.position}"
             created_version = previous.created_version
             created_time = previous.created_time
+        case Operation.CREATED:
+            created_version, created_time = event.position, event.time
         case Operation.DELETED:
             return None
         case Operation.REDACTED:
@@ -140,22 +140,27 @@ class Resources:
         self._digest = total % DIGEST_MODULUS
         return self._digest.to_bytes(DIGEST_BYTES)
 
-    def apply(self, event: StoredEvent) -> None:
-        """Take in the next event."""
-        key = event.key
-        previous = self._records.get(key)
-        record = fold(previous, event)
-        if record is previous:
-            return
-        self._uncounted.setdefault(key, previous)
-        if record is not None:
-            self._records[key] = record
-            if previous is None:
-                self._add(record)
-        else:
-            assert previous is not None, f"delete of nothing at {event.position}"
-            del self._records[key]
-            self._remove(previous)
+    def apply(self, events: Iterable[StoredEvent]) -> None:
+        """Take in the next events."""
+        records = self._records
+        get = records.get
+        uncounted = self._uncounted
+        for event in events:
+            key = event.key
+            previous = get(key)
+            record = fold(previous, event)
+            if record is previous:
+                continue
+            if key not in uncounted:
+                uncounted[key] = previous
+            if record is None:
+                assert previous is not None, f"delete of nothing at {event.position}"
+                del records[key]
+                self._remove(previous)
+            else:
+                records[key] = record
+                if previous is None:
+                    self._add(record)
 
     def _add(self, record: Record) -> None:
         type_, mesh, name = record.key.split("/")

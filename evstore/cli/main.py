@@ -102,7 +102,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - rarely asked for
+        from importlib.metadata import version
 
         print(f"evstore {version('evstore')}")
         raise typer.Exit

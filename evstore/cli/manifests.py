@@ -81,13 +81,11 @@ def read_manifests(content: bytes, file_name: str) -> Iterator[Manifest]:
     Raises:
         InvalidError: names file, document and line.
     """
-    number = 0
     try:
         for document in parse(_text(content)):
-            number = document.number
-            yield _manifest(document, file_name)
+            yield _Reading(document, file_name).manifest()
     except YamlError as error:
-        where = f"{file_name}: document {number + 1}, line {error.line}"
+        where = f"{file_name}: document {error.document}, line {error.line}"
         raise InvalidError(f"{where}: {error}") from None
 
 
@@ -110,13 +108,9 @@ def _text(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise YamlError("is not UTF-8 text", line) from None
-
-
-def _manifest(document: Document, file_name: str) -> Manifest:
-    reading = _Reading(document, file_name)
-    return reading.manifest()
+        before = b"\n" + content[: error.start]
+        document = max(1, before.count(b"\n---"))
+        raise YamlError("is not UTF-8 text", before.count(b"\n"), document) from None
 
 
 class _Reading:

@@ -8,9 +8,7 @@ import typer
 
 from .output import Format
 
-Type = Annotated[
-    str, typer.Argument(metavar="TYPE", help="Type, such as Dataplane.")
-]
+Type = Annotated[str, typer.Argument(metavar="TYPE", help="Type, such as Dataplane.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the resource.")]
 Output = Annotated[
     Format,
@@ -46,9 +44,7 @@ Actor = Annotated[
         help="Who makes the change; else store.evstore.actor, else the user here.",
     ),
 ]
-Reason = Annotated[
-    str, typer.Option(metavar="WHY", help="Why; kept with each event.")
-]
+Reason = Annotated[str, typer.Option(metavar="WHY", help="Why; kept with each event.")]
 ShowSecrets = Annotated[
     bool,
     typer.Option(

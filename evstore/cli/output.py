@@ -52,7 +52,7 @@ def print_document(document: dict[str, Any], format_: Format) -> None:
     if format_ is Format.JSON:
         print(orjson.dumps(document).decode())
     else:
-        from .yaml_text import dump  # noqa: PLC0415 - JSON does without
+        from .yaml_text import dump
 
         print(f"---\n{dump(document)}", end="")
 
@@ -102,9 +102,9 @@ class Table:
             self._flush()
 
     def _flush(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - loads slowly
-        from rich.table import Table as RichTable  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
 
         first = self._console is None
         console = self._console = self._console or Console(width=_width())
@@ -132,7 +132,7 @@ class Table:
 
     def _layout(self, width: int) -> list[int]:
         """Return the width of each column so that all fit, if at all they can."""
-        from rich.cells import cell_len  # noqa: PLC0415 - loads slowly
+        from rich.cells import cell_len
 
         natural = [cell_len(column.title) for column in self._columns]
         for row in self._rows:

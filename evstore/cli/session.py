@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
     from pathlib import Path
 
+    import typer
+
     from evstore.config import Config
     from evstore.store import Store
 
@@ -37,9 +39,16 @@ class Settings(msgspec.Struct, kw_only=True):
 
     def load(self) -> Config:
         """Return the configuration from file and environment."""
-        from evstore.config import load_config  # noqa: PLC0415 - help needs none
+        from evstore.config import load_config
 
         return load_config(self.config_path)
+
+
+def config_of(context: typer.Context) -> Config:
+    """Return the configuration that a command is to use."""
+    settings = context.find_object(Settings)
+    assert settings is not None, "the root callback has made it"
+    return settings.load()
 
 
 def say(message: str) -> None:
@@ -54,7 +63,7 @@ def on_terminal() -> bool:
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function to its end."""
-    import anyio  # noqa: PLC0415 - help needs none
+    import anyio
 
     return anyio.run(work)
 
@@ -73,7 +82,7 @@ def quiet(config: Config) -> Config:
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncGenerator[Store]:
     """Open the store for one command."""
-    from evstore.store import open as open_  # noqa: PLC0415 - help needs none
+    from evstore.store import open as open_
 
     async with open_(quiet(config)) as store:
         yield store

@@ -46,11 +46,15 @@ _BASES: Final = {"0b": 2, "0o": 8, "0x": 16}
 
 
 class YamlError(Exception):
-    """A text is not YAML, or holds what JSON cannot; `line` counts from 1."""
+    """A text is not YAML, or holds what JSON cannot.
 
-    def __init__(self, message: str, line: int) -> None:
+    `line` and `document` count from 1.
+    """
+
+    def __init__(self, message: str, line: int, document: int = 1) -> None:
         super().__init__(message)
         self.line = line
+        self.document = document
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -71,19 +75,22 @@ def parse(text: str) -> Iterator[Document]:
     Raises:
         YamlError: the text is wrong from here on; what was yielded before is right.
     """
+    reading = _Reading(text)
     try:
-        reading = _Reading(text)
-        for number, document in enumerate(reading.documents(), 1):
-            if document is not None:
-                yield msgspec.structs.replace(document, number=number)
+        yield from reading.documents()
+    except YamlError as error:
+        error.document = reading.number
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(filter(None, (error.context, error.problem)))
-        raise YamlError(f"invalid YAML: {what}", _line(mark)) from None
+        message = f"invalid YAML: {what}"
+        raise YamlError(message, _line(mark), reading.number) from None
     except yaml.reader.ReaderError as error:
         before = text.encode(errors="replace")[: error.position]
+        line = before.count(b"\n") + 1
         message = "a character that YAML does not allow"
-        raise YamlError(message, before.count(b"\n") + 1) from None
+        raise YamlError(message, line, reading.number) from None
 
 
 def _line(mark: yaml.Mark | None) -> int:
@@ -105,24 +112,26 @@ class _Reading:
     """
 
     def __init__(self, text: str) -> None:
-        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_Loader))
+        self.number = 1
+        self._text = text
+        self._events: Iterator[Any] = iter(())
         self._anchors: dict[str, _Anchored | None] = {}
         self._count = 0
         self._key_lines: dict[str, int] = {}
 
-    def documents(self) -> Iterator[Document | None]:
-        """Yield each document; None for an empty one."""
+    def documents(self) -> Iterator[Document]:
+        """Yield each document that is not empty."""
+        self._events = iter(yaml.parse(self._text, Loader=_Loader))
         for event in self._events:
             if isinstance(event, yaml.DocumentStartEvent):
                 self._anchors, self._count, self._key_lines = {}, 0, {}
                 root = next(self._events)
                 value = self._value(root, 0)
-                lines = self._key_lines
-                yield (
-                    None
-                    if value is None
-                    else Document(value, 0, _line(root.start_mark), lines)
-                )
+                if value is not None:
+                    line = _line(root.start_mark)
+                    yield Document(value, self.number, line, self._key_lines)
+            elif isinstance(event, yaml.DocumentEndEvent):
+                self.number += 1
 
     def _value(self, event: Any, depth: int) -> Any:
         line = _line(event.start_mark)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import anyio
+import msgspec
 
-from evstore.clock import wall_microseconds
+from evstore.clock import to_datetime, wall_microseconds
 from evstore.codec import genesis_hash
 from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, Head, Operation, StoredEvent
@@ -185,11 +186,14 @@ class MemoryLog:
 
     async def beat(self, instance: Instance) -> None:
         """Record a heartbeat of this instance."""
-        self._instances[instance.id] = instance
+        self._instances.pop(instance.id, None)
+        self._instances[instance.id] = msgspec.structs.replace(
+            instance, seen_at=to_datetime(self.clock())
+        )
 
     async def instances(self) -> list[Instance]:
-        """Return the heartbeats of all instances."""
-        return list(self._instances.values())
+        """Return the heartbeats of all instances, newest first."""
+        return list(self._instances.values())[::-1]
 
     async def aclose(self) -> None:
         """Nothing to let go of."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import anyio
 import msgspec
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from events import History, create, creations, key
 from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError
-from evstore.log import Log
+
+if TYPE_CHECKING:
+    from evstore.log import Log
 
 LONG_SECONDS = 30
 

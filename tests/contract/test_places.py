@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from events import START, History, create, creations, key
 from evstore.clock import wall_microseconds
-from evstore.log import Log
+
+if TYPE_CHECKING:
+    from evstore.log import Log
 
 BEYOND = (2, 1_000, 2**62, 2**63, 2**64, 2**70)
 

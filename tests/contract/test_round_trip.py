@@ -51,7 +51,9 @@ async def read_back(log: Log, events: list[StoredEvent]) -> list[list[StoredEven
 
 
 @ONE_LOG
-@given(actor=TEXTS, metadata=OBJECTS, spec=OBJECTS, labels=st.dictionaries(TEXTS, TEXTS))
+@given(
+    actor=TEXTS, metadata=OBJECTS, spec=OBJECTS, labels=st.dictionaries(TEXTS, TEXTS)
+)
 @example(actor="'\"\\", metadata={"'": '"'}, spec={"\\": "\\u0000"}, labels={"/": "%s"})
 @example(actor="\x01\x1f\x7f\u2028😀", metadata={}, spec={"1e2": 1e2}, labels={})
 @example(actor="é", metadata={"e\u0301": "é"}, spec={"n": 1.0, "m": 1}, labels={})

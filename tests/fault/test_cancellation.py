@@ -13,7 +13,7 @@ import pytest
 
 import evstore
 from evstore.errors import NotFoundError, UnavailableError
-from fault.history import checked_history, limited, until
+from fault.history import adjusted, checked_history, limited, until
 from fault.proxy import Fault, Request, open_proxy
 
 if TYPE_CHECKING:
@@ -201,17 +201,32 @@ async def test_cancelling_the_holder_of_a_store_in_an_append_ends_in_bounded_tim
     assert len(await checked_history(postgres_config)) <= 1
 
 
+@pytest.mark.timeout(15)
+@pytest.mark.parametrize("purpose", ["writer", "reader", "listener", ""])
 async def test_closing_ends_in_bounded_time_when_nothing_answers(
-    postgres_config: Config,
+    postgres_config: Config, purpose: str
 ) -> None:
     config = limited(postgres_config, append_timeout=0.4, command_timeout=0.4)
+    config = adjusted(config, heartbeat_interval=0.01, poll_interval=0.01)
     async with open_proxy(config) as proxy:
-        with anyio.fail_after(10):
-            async with evstore.open(proxy.config) as store:
-                proxy.choose = lambda _: Fault.STALL
+        stalled = anyio.Event()
+
+        def choose(request: Request) -> Fault | None:
+            if not request.purpose.endswith(purpose):
+                return None
+            stalled.set()
+            return Fault.STALL
+
+        async with evstore.open(proxy.config) as store:
+            await store.create("Mesh", "default", spec={})
+            proxy.choose = choose
+            if purpose == "listener":
+                return
+            await stalled.wait()
+            if purpose in {"writer", ""}:
                 with pytest.raises(UnavailableError):
-                    await store.create("Mesh", "default", spec={})
-    assert len(await checked_history(postgres_config)) <= 1
+                    await store.create("Mesh", "other", spec={})
+    assert len(await checked_history(postgres_config)) <= 2
 
 
 async def test_what_the_body_raises_comes_out_as_itself(

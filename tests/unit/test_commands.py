@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -157,9 +158,7 @@ def test_empty_labels_clear_them(history: History) -> None:
 
 
 def test_an_update_that_changes_nothing_makes_no_event(history: History) -> None:
-    history.transaction(
-        create(A, {"n": 1, "m": 2}, status={"s": 1}, labels={"l": "1"})
-    )
+    history.transaction(create(A, {"n": 1, "m": 2}, status={"s": 1}, labels={"l": "1"}))
     assert drafts(history, Update(key=A)) == []
     assert drafts(history, update(A, {"m": 2, "n": 1})) == []
     assert drafts(history, Update(key=A, labels=b'{"l":"1"}')) == []
@@ -194,9 +193,7 @@ def test_an_update_without_effect_still_conflicts_at_a_stale_version(
     history.transaction(create(A))
     stale = at(history, A)
     history.transaction(update(A, {"n": 1}))
-    refuses(
-        history, ConflictError, Update(key=A, precondition=stale, spec=b'{"n":1}')
-    )
+    refuses(history, ConflictError, Update(key=A, precondition=stale, spec=b'{"n":1}'))
 
 
 def test_an_update_of_a_deleted_resource_conflicts(history: History) -> None:
@@ -378,10 +375,7 @@ def test_a_cascade_needs_no_stack_as_deep_as_the_chain(history: History) -> None
     depth = 5_000
     names = [f"n{number}" for number in range(depth)]
     chain = [create(key(names[0]))]
-    chain += [
-        create(key(mine), owner=key(above))
-        for above, mine in zip(names, names[1:], strict=False)
-    ]
+    chain += [create(key(mine), owner=key(above)) for above, mine in pairwise(names)]
     history.transaction(*chain)
     found = drafts(history, delete(key(names[0])))
     assert [draft.key for draft in found] == [key(name) for name in reversed(names)]
@@ -492,9 +486,7 @@ def bulk(history: History, what: str, count: int) -> list[Change]:
         case "owned by one resource":
             history.transaction(create(A))
             owner = Owner(A, 1)
-            return [
-                create(key(f"n{number}"), owner=owner) for number in range(count)
-            ]
+            return [create(key(f"n{number}"), owner=owner) for number in range(count)]
         case "created and deleted":
             made = creates(count)
             return [*made, *(delete(each.key) for each in made)]

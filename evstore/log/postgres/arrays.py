@@ -9,7 +9,7 @@ dimension; then each element, led by its length.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from psycopg import adapt, pq
 from psycopg.postgres import types
@@ -35,7 +35,7 @@ class Encoded(bytes):
 
 
 class _EncodedDumper(adapt.Dumper):
-    format: ClassVar[pq.Format] = pq.Format.BINARY
+    format = pq.Format.BINARY
 
     def dump(self, obj: bytes) -> bytes:
         return obj

@@ -121,7 +121,9 @@ def translate(error: Exception, config: PostgresConfig) -> StoreError:
     """Return the store's error for one of the driver's, outside of an append."""
     where = f"PostgreSQL at {_address(config)}"
     sqlstate = getattr(error, "sqlstate", None)
-    text = " ".join(str(error).split()) or type(error).__name__
+    # Not the whole of the server's error: its detail may quote a row, secrets included.
+    primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
+    text = " ".join((primary or str(error)).split()) or type(error).__name__
     match sqlstate:
         case "28000" | "28P01" | "3D000":
             return ConfigError(f"{where} refuses the connection: {text}")

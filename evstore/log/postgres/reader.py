@@ -128,9 +128,14 @@ class Reader:
                 cursor.copy(copy_out) as copy,
             ):
                 # As bytea, the text comes as it is: msgspec decodes UTF-8 itself.
-                copy.set_types(["bytea"])
-                async for (text,) in copy.rows():
-                    yield decode(text)
+                copy.set_types(["int8", "bytea"])
+                async for first, text in copy.rows():
+                    if text is not None:
+                        yield decode(text)
+                        continue
+                    last = min(first + CHUNK_EVENTS, until)
+                    async for piece in self.read(after=first, until=last):
+                        yield piece
 
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key; see the log's contract."""

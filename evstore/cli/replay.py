@@ -1,0 +1,227 @@
+"""`evstore replay`: rebuild the state from the first event, and check it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from .output import Format, print_document
+from .progress import progress
+from .session import config_of, quiet, run, say
+from .times import past_moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from evstore.config import Config
+    from evstore.log import Instance
+    from evstore.model import StoredEvent
+    from evstore.projection import Projections
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay found."""
+
+    projections: Projections
+    seconds: float
+    compared: list[Instance]
+    different: list[tuple[Instance, bytes]]
+    beyond: list[Instance]
+
+
+def replay(
+    context: typer.Context,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Stop there: at a position or a time."),
+    ] = None,
+    output_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FILE",
+            help="Write the state there, one resource a line, as canonical JSON.",
+        ),
+    ] = None,
+    output: Annotated[
+        Format,
+        typer.Option("-o", metavar="FORMAT", help="table, json or yaml."),
+    ] = Format.TABLE,
+) -> None:
+    """Rebuild the state from the first event, ignoring everything that is cached.
+
+    Compares the state digest with the one that each running instance recorded at its
+    last heartbeat, where the replay passes that position, and ends with exit code 1 if
+    one differs.
+    """
+    config = config_of(context)
+    until = past_moment(to, "--to")
+    found = run(lambda: rebuild(quiet(config), until))
+    if output_file is not None:
+        write_state(output_file, found.projections)
+    if output is Format.TABLE:
+        print("\n".join(_summary(found)))
+    else:
+        print_document(_document(found), output)
+    for instance, digest in found.different:
+        say(
+            f"error: instance {instance.id} had the digest {instance.digest.hex()} at"
+            f" position {instance.position}, but the log makes {digest.hex()}"
+        )
+    if found.different:
+        raise typer.Exit(1)
+
+
+async def rebuild(config: Config, until: int | datetime | None) -> Replayed:
+    """Fold the log from its first event; compare with what instances recorded.
+
+    Raises:
+        InvalidError: `until` lies beyond the head.
+    """
+    from evstore.clock import boot_microseconds
+    from evstore.history import resolve
+    from evstore.log import open_log
+    from evstore.projection import Projections
+
+    async with open_log(config) as log:
+        await log.connect()
+        # Before the head: no instance that is asked now can be ahead of it then.
+        instances = await log.instances()
+        head = (await log.head()).position
+        last = head if until is None else await resolve(log, until)
+        projections = Projections(log.genesis)
+        check = _Check([each for each in instances if each.position <= last])
+        check.at(projections)
+        started = boot_microseconds()
+        with progress("replaying", total=last, unit="events") as advance:
+            async for chunk in log.replay(after=0, until=last):
+                for part in check.split(chunk):
+                    projections.apply(part)
+                    check.at(projections)
+                advance(projections.position)
+        projections.resources.digest()
+        seconds = (boot_microseconds() - started) / 1_000_000
+    return Replayed(
+        projections=projections,
+        seconds=seconds,
+        compared=check.compared,
+        different=check.different,
+        beyond=[each for each in instances if each.position > last],
+    )
+
+
+class _Check:
+    """Compares the state with recorded digests as it passes their positions."""
+
+    def __init__(self, instances: Sequence[Instance]) -> None:
+        self._at: dict[int, list[Instance]] = {}
+        for each in instances:
+            self._at.setdefault(each.position, []).append(each)
+        self.compared: list[Instance] = []
+        self.different: list[tuple[Instance, bytes]] = []
+
+    def split(self, events: list[StoredEvent]) -> Iterator[list[StoredEvent]]:
+        """Yield a chunk in parts that end where there is something to compare."""
+        first = events[0].position
+        start = 0
+        for position in sorted(self._at):
+            end = position - first + 1
+            if start < end < len(events):
+                yield events[start:end]
+                start = end
+        yield events[start:]
+
+    def at(self, projections: Projections) -> None:
+        """Compare what was recorded at this position."""
+        for instance in self._at.get(projections.position, ()):
+            digest = projections.resources.digest()
+            self.compared.append(instance)
+            if digest != instance.digest:
+                self.different.append((instance, digest))
+
+
+def _summary(found: Replayed) -> Iterator[str]:
+    events = found.projections.position
+    yield f"events    {events:,}"
+    yield f"time      {found.seconds:.3f} s"
+    yield f"rate      {_rate(found):,.0f} events/s"
+    yield f"resources {len(found.projections.resources):,}"
+    yield f"digest    {found.projections.resources.digest().hex()}"
+    yield f"compared  {_comparison(found)}"
+
+
+def _comparison(found: Replayed) -> str:
+    count = len(found.compared)
+    if not count and not found.beyond:
+        return "with none: no instance has recorded a digest within a day"
+    text = "with none"
+    if count:
+        equal = count - len(found.different)
+        text = f"with {count} of running instances: {equal} equal"
+        text += f", {len(found.different)} different" if found.different else ""
+    if found.beyond:
+        text += f"; {len(found.beyond)} more at positions after these events"
+    return text
+
+
+def _rate(found: Replayed) -> float:
+    return found.projections.position / found.seconds if found.seconds else 0.0
+
+
+def _document(found: Replayed) -> dict[str, Any]:
+    return {
+        "events": found.projections.position,
+        "seconds": round(found.seconds, 6),
+        "events_per_second": round(_rate(found)),
+        "resources": len(found.projections.resources),
+        "digest": found.projections.resources.digest().hex(),
+        "compared": len(found.compared),
+        "different": len(found.different),
+        "not_passed": len(found.beyond),
+    }
+
+
+def write_state(path: Path, projections: Projections) -> None:
+    """Write a state: a line of canonical JSON for each resource, by their keys.
+
+    Labels, mesh, name, spec and type; status and owner only where there is one. A
+    file appears when it is whole.
+    """
+    if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
+        with path.open("wb") as file:
+            file.writelines(state_lines(projections))
+        return
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with fresh.open("wb") as file:
+            file.writelines(state_lines(projections))
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def state_lines(projections: Projections) -> Iterator[bytes]:
+    """Yield a line for each resource, by type, mesh and name."""
+    from evstore.codec import canonical
+    from evstore.model import Resource
+
+    from .documents import key_document
+
+    records = sorted(projections.resources, key=lambda each: each.key.split("/"))
+    for record in records:
+        resource: Resource[Any] = Resource(record)
+        line = {
+            **key_document(resource.key),
+            "labels": resource.labels,
+            "spec": resource.spec,
+        }
+        if resource.status is not None:
+            line["status"] = resource.status
+        if resource.owner is not None:
+            line["owner"] = key_document(resource.owner)
+        yield canonical(line, "") + b"\n"

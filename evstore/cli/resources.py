@@ -1,0 +1,255 @@
+"""`evstore get`, `list` and `delete`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import documents
+from .manifests import default_mesh
+from .options import (
+    Actor,
+    AnyMesh,
+    At,
+    Name,
+    OneMesh,
+    Output,
+    Reason,
+    ShowSecrets,
+    Type,
+)
+from .output import (
+    Column,
+    Format,
+    print_document,
+    print_documents,
+    print_table,
+    printable,
+)
+from .session import UsageError, actor_of, config_of, open_store, run, say
+from .times import past_moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from evstore.model import Event, Resource
+    from evstore.store import Store
+
+
+def get(
+    context: typer.Context,
+    type_: Type,
+    name: Name,
+    mesh: OneMesh = None,
+    at: At = None,
+    show_secrets: ShowSecrets = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show one resource, as it is or as it was.
+
+    Without --mesh, and where the default mesh has none, it is the only one of that
+    name in any mesh. What `-o yaml` prints can be given to `apply`.
+    """
+    config = config_of(context)
+    moment = past_moment(at, "--at")
+
+    async def work() -> Resource[Any]:
+        async with open_store(config) as store:
+            if mesh is not None:
+                return await store.get(type_, name, mesh=mesh, at=moment)
+            return await _get_anywhere(store, type_, name, at=moment)
+
+    found = run(work)
+    if output is Format.TABLE:
+        print_table(
+            [Column("FIELD"), Column("VALUE", flexible=True)],
+            _fields(found, show_secrets),
+        )
+    else:
+        print_document(documents.resource_document(found), output)
+
+
+def list_(
+    context: typer.Context,
+    type_: Type,
+    mesh: AnyMesh = None,
+    at: At = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE", help="Only what has this label; may be repeated."
+        ),
+    ] = None,
+    name_contains: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only names with this in them.")
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """List the resources of a type, by name, then mesh; of all meshes without --mesh."""
+    config = config_of(context)
+    moment = past_moment(at, "--at")
+    labels = dict(_pair(text) for text in label or [])
+
+    async def work() -> Sequence[Resource[Any]]:
+        async with open_store(config) as store:
+            page = await store.list(
+                type_, mesh=mesh, at=moment, labels=labels, name_contains=name_contains
+            )
+        return page.items
+
+    found = run(work)
+    if output is not Format.TABLE:
+        print_documents(map(documents.resource_document, found), output)
+    elif found:
+        print_table(_LIST_COLUMNS, map(_list_row, found))
+    else:
+        say(f"there is no such {type_}")
+
+
+def delete(
+    context: typer.Context,
+    type_: Type,
+    name: Name,
+    mesh: OneMesh = None,
+    version: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Only if it is at this version.", min=1),
+    ] = None,
+    actor: Actor = None,
+    reason: Reason = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Delete a resource and all that it owns, in one transaction.
+
+    Prints everything that was deleted. It all stays in the history.
+    """
+    config = config_of(context)
+    where = default_mesh(type_) if mesh is None else mesh
+
+    async def work() -> list[Event]:
+        async with open_store(config) as store:
+            try:
+                await store.delete(
+                    type_,
+                    name,
+                    mesh=where,
+                    version=version,
+                    actor=actor_of(config, actor),
+                    reason=reason,
+                )
+            except NotFoundError as error:
+                raise await _with_hint(error, store, type_, name) from None
+            return await _deletion(store, type_, name, where)
+
+    from evstore.errors import NotFoundError
+
+    for event in run(work):
+        if output is Format.TABLE:
+            print(f"deleted   {event.key}")
+        else:
+            deleted = documents.key_document(event.key)
+            print_document(
+                {**deleted, "result": "deleted", "version": event.position}, output
+            )
+
+
+async def _get_anywhere(
+    store: Store, type_: str, name: str, *, at: int | datetime | None
+) -> Resource[Any]:
+    """Return the resource of the default mesh, else the only one of any mesh."""
+    from evstore.errors import NotFoundError
+
+    try:
+        return await store.get(type_, name, mesh=default_mesh(type_), at=at)
+    except NotFoundError as error:
+        page = await store.list(type_, at=at, where=lambda each: each.name == name)
+        if not page.items:
+            raise
+        if len(page.items) > 1:
+            meshes = ", ".join(each.mesh or "''" for each in page.items)
+            message = f"{error}, but in several other meshes: {meshes}; give --mesh"
+            raise UsageError(message) from None
+        return page.items[0]
+
+
+async def _with_hint(
+    error: Exception, store: Store, type_: str, name: str
+) -> Exception:
+    """Return the error that nothing was found; it names where there is such a one."""
+    from evstore.errors import NotFoundError
+
+    page = await store.list(type_, where=lambda each: each.name == name)
+    if not page.items:
+        return error
+    meshes = " or ".join(f"--mesh {each.mesh or chr(39) * 2}" for each in page.items)
+    return NotFoundError(f"{error}; there is one with {meshes}")
+
+
+async def _deletion(store: Store, type_: str, name: str, mesh: str) -> list[Event]:
+    """Return the events of the deletion that was just made, in their order."""
+    found: list[Event] = []
+    last = None
+    async for event in store.events(type=type_, mesh=mesh, name=name, reverse=True):
+        if event.operation == "deleted":
+            last = event
+            break
+    assert last is not None, "it was deleted"
+    async for event in store.events(until=last.position, reverse=True):
+        if event.commit != last.commit:
+            break
+        found.append(event)
+    return found[::-1]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not (name and separator):
+        raise UsageError(f"--label: {text!r} is not KEY=VALUE")
+    return name, value
+
+
+_LIST_COLUMNS = (
+    Column("MESH"),
+    Column("NAME", flexible=True),
+    Column("VERSION"),
+    Column("MODIFIED"),
+    Column("LABELS", flexible=True),
+)
+
+
+def _list_row(resource: Resource[Any]) -> tuple[str, ...]:
+    return (
+        resource.mesh,
+        resource.name,
+        str(resource.version),
+        documents.local_time(resource.modified_at),
+        _labels(resource.labels),
+    )
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return printable(",".join(f"{name}={value}" for name, value in labels.items()))
+
+
+def _fields(resource: Resource[Any], show_secrets: bool) -> list[tuple[str, str]]:
+    from .yaml_text import dump
+
+    hidden = resource.type in documents.SECRET_TYPES and not show_secrets
+    spec = documents.masked(resource.spec) if hidden else resource.spec
+    created = documents.local_time(resource.created_at)
+    modified = documents.local_time(resource.modified_at)
+    rows = [
+        ("type", resource.type),
+        ("mesh", resource.mesh),
+        ("name", resource.name),
+        ("labels", _labels(resource.labels)),
+        ("owner", str(resource.owner or "")),
+        ("version", f"{resource.version}, at {modified}"),
+        ("created", f"{resource.created_version}, at {created}"),
+        ("spec", dump(spec).rstrip("\n")),
+    ]
+    if resource.status is not None:
+        rows.append(("status", dump(resource.status).rstrip("\n")))
+    return rows
