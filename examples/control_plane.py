@@ -151,7 +151,7 @@ async def create_mesh(store: evstore.Store) -> None:
 
 async def probe(store: evstore.Store, number: int) -> None:
     """Write what a health check sees, as fast as the store takes it."""
-    requests = Requests("health-check", f"-{number}")
+    requests = Requests("health", f"-{number}")
     seen = 0
     while True:
         name = f"{random.choice(SERVICES)}-{random.randint(1, INSTANCES)}"  # noqa: S311
@@ -165,7 +165,7 @@ async def probe(store: evstore.Store, number: int) -> None:
 
 async def scale(store: evstore.Store) -> None:
     """Add a data plane to a service, and take it away again."""
-    requests = Requests("autoscaler")
+    requests = Requests("scaler")
     for number in count(INSTANCES + 1):
         name, spec = f"web-{number}", dataplane("web", number)
         more = requests.next("web: load is over 80 %")
@@ -199,7 +199,7 @@ async def roll_out(store: evstore.Store) -> None:
 
 async def rotate(store: evstore.Store) -> None:
     """Give one service after the other a new certificate."""
-    requests = Requests("certificates")
+    requests = Requests("certs")
     while True:
         for service in SERVICES:
             await store.upsert(
@@ -261,15 +261,35 @@ async def resume() -> None:
         page = await store.list("Dataplane", mesh=MESH, where=is_ready)
         everything = await store.list("Dataplane", mesh=MESH)
         tell("state", dataplanes=everything.total, ready=page.total)
-        await store.update(
-            await store.get("Mesh", MESH),
-            labels={"recovered": "yes"},
-            actor="control-plane",
-            reason="back after a crash",
-        )
+        await go_on(store)
         tell("wrote", position=store.position, digest=store.digest().hex())
         # Long enough for a heartbeat: `evstore replay` compares with what it recorded.
         await anyio.sleep(config.evstore.heartbeat_interval * 1.5)
+
+
+async def go_on(store: evstore.Store) -> None:
+    """Let everybody change something once more."""
+    mesh = await store.get("Mesh", MESH)
+    labels = {"recovered": "yes"}
+    await store.update(mesh, labels=labels, actor="kuma-cp", reason="back again")
+    await store.create(
+        "Dataplane",
+        "web-999",
+        mesh=MESH,
+        spec=dataplane("web", 99),
+        owner=mesh,
+        actor="scaler",
+        reason="web: load is over 80 %",
+    )
+    async with store.transaction(actor="bob", reason="roll back mail to v1") as tx:
+        for number in (1, 2):
+            key = evstore.Key(type="Dataplane", mesh=MESH, name=f"mail-{number}")
+            tx.update(key, spec=dataplane("mail", number))
+    certificate = evstore.Key(type="Secret", mesh=MESH, name="web-certificate")
+    await store.update(certificate, spec=secret(), actor="certs", reason="rotated")
+    policy = evstore.Key(type="MeshTimeout", mesh=MESH, name="checkout")
+    spec = timeout("checkout", "5s")
+    await store.update(policy, spec=spec, actor="alice", reason="no need for 6s")
 
 
 def is_ready(resource: evstore.Resource[Any]) -> bool:

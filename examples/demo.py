@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from evstore import StoreError
@@ -35,8 +34,9 @@ COMMAND: Final = Path(sys.executable).with_name("evstore")
 WRITING_SECONDS: Final = 3.0
 HEARTBEAT: Final = "200ms"
 REMOVING_SECONDS_MAX: Final = 5.0
-WIDTH_MAX: Final = 100
+WIDTH_MAX: Final = 120
 INDENT: Final = 4
+ROOMY: Final = 100  # below that, what commands print gets nearly all of the width
 
 console: Final = Console(highlight=False)
 width: Final = min(console.width, WIDTH_MAX)
@@ -71,28 +71,31 @@ class Steps:
             seconds = f"{time.perf_counter() - began:.2f} s"
             console.print(f"[dim]{seconds:>{max(width - len(head), 9)}}[/]")
             for line in self._lines:
-                console.print(
-                    Padding(line, (0, 0, 0, INDENT), expand=False), width=width
-                )
+                console.print(line, soft_wrap=True)
             self._lines.clear()
 
     def say(self, text: str) -> None:
         """Add what happened in this step."""
-        self._lines.append(Text.from_markup(text))
+        for line in Text.from_markup(text).wrap(console, width - INDENT):
+            line.rstrip()
+            self._lines.append(Text(" " * INDENT).append_text(line))
 
     def command(self, environment: dict[str, str], *arguments: str) -> None:
         """Run the command of evstore, and add it and what it prints."""
-        self.say(f"[cyan]$ evstore {shlex.join(arguments)}[/]")
+        margin = " " * (INDENT if width >= ROOMY else 1)
+        shown = f"{margin}$ evstore {shlex.join(arguments)}"
+        self._lines.append(Text(shown, style="cyan"))
         done = subprocess.run(  # noqa: S603
             [COMMAND, *arguments],
-            env=environment,
+            env=environment | {"COLUMNS": str(width - len(margin))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             check=False,
         )
-        self._lines += (Text.from_ansi(line) for line in done.stdout.splitlines())
+        for line in done.stdout.splitlines():
+            self._lines.append(Text(margin).append_text(Text.from_ansi(line)))
         if done.returncode != 0:
             message = f"evstore {arguments[0]} ended with {done.returncode}"
             raise DemoError(message)
@@ -202,6 +205,9 @@ def work_and_crash(steps: Steps, environment: dict[str, str]) -> Known:
                         f" secrets, in one transaction of {line['seconds']:.2f} s"
                     )
                     break
+            else:
+                message = "the control plane ended before it had made the mesh"
+                raise DemoError(message)
         with steps.step("Twelve tasks of five actors change it, all at the same time"):
             began = time.perf_counter()
             seconds = 0.0
@@ -276,8 +282,7 @@ def look(steps: Steps, environment: dict[str, str], created_at: int) -> None:
     with steps.step("What alice did, and why"):
         steps.command(environment, "log", "--actor", "alice")
     checkout = ("MeshTimeout", "checkout", "--mesh", "shop")
-    with steps.step("One resource as it is now, and as it was at first"):
-        steps.command(environment, "get", *checkout)
+    with steps.step("One resource as it was before that"):
         steps.command(environment, "get", *checkout, "--at", str(created_at))
     with steps.step("What changed in each of its versions"):
         steps.command(environment, "history", *checkout)
@@ -303,7 +308,6 @@ def demo(folder: Path) -> None:
             "KUMA_STORE_POSTGRES_HOST": server.host,
             "KUMA_STORE_POSTGRES_PORT": str(server.port),
             "KUMA_STORE_EVSTORE_HEARTBEAT_INTERVAL": HEARTBEAT,
-            "COLUMNS": str(width - INDENT),
         }
         if console.is_terminal:
             environment["FORCE_COLOR"] = "1"

@@ -133,11 +133,12 @@ $$;
 CREATE TRIGGER wake_followers AFTER INSERT ON evstore.events
     FOR EACH STATEMENT EXECUTE FUNCTION evstore.wake_followers();
 
--- Makes partitions until at least half a partition is free after the head; returns the
--- first position that has no partition. Called ahead of time, never inside an append.
+-- Makes partitions until at least half a partition is free after the head, or `ahead`
+-- positions where that is more (a million at most); returns the first position that has
+-- no partition. Called ahead of time, never inside an append.
 -- CREATE TABLE ... PARTITION OF would lock the parent against everybody; a table made
 -- apart and attached does not.
-CREATE FUNCTION evstore.ensure_partition() RETURNS bigint
+CREATE FUNCTION evstore.ensure_partition(ahead bigint DEFAULT 0) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '2s'
@@ -158,7 +159,7 @@ BEGIN
     FROM pg_inherits AS i
     JOIN pg_class AS c ON c.oid = i.inhrelid
     WHERE i.inhparent = 'evstore.events'::regclass;
-    WHILE upper_bound <= head + (size + 1) / 2 LOOP
+    WHILE upper_bound <= head + greatest((size + 1) / 2, least(ahead, 1000000)) LOOP
         lower_bound := upper_bound;
         upper_bound := lower_bound + size;
         partition := 'events_' || lpad(lower_bound::text, 19, '0');
@@ -176,7 +177,7 @@ BEGIN
     RETURN upper_bound;
 END
 $$;
-REVOKE ALL ON FUNCTION evstore.ensure_partition() FROM PUBLIC;
+REVOKE ALL ON FUNCTION evstore.ensure_partition(bigint) FROM PUBLIC;
 SELECT evstore.ensure_partition();
 
 -- Heartbeats: who runs, up to which position, and the digest of the state there.

@@ -151,7 +151,7 @@ class Model:
             status=entry.status if step.status is None else step.status,
             labels=entry.labels if step.labels is None else step.labels,
         )
-        if changed != entry:
+        if repr(changed) != repr(entry):  # 1 and 1.0 are equal, and different values
             events.append(("updated", step.key))
             version = self.position + len(events)
             now[step.key] = replace(changed, version=version)

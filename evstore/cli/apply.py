@@ -105,9 +105,9 @@ def apply(
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Create or update resources from Kuma's resource YAML, all or none.
+    """Create or update resources from YAML, all or none.
 
-    A document has type, name, mesh, labels and spec; in the older form its spec is all
+    The files hold Kuma's resources, one a document. A document has type, name, mesh, labels and spec; in the older form its spec is all
     the other keys. Labels that are not given are removed; the status stays unless
     given. Of a DIR, all .yaml, .yml and .json files in it and below are read, by name.
     Everything is one transaction: where one document is wrong, nothing is applied.
@@ -165,7 +165,7 @@ async def apply_all(
             if not attempts:
                 raise
         else:
-            versions = [each and each.version for each in tx.results]
+            versions = [each.version if each else None for each in tx.results]
             return list(zip(steps, versions, strict=True))
 
 

@@ -54,26 +54,22 @@ class Difference(msgspec.Struct, frozen=True):
             for value in (self.old, self.new)
         )
         if self.old is ABSENT:
-            return f"+ {self.path}: {new}"
+            return f"+{self.path}: {new}"
         if self.new is ABSENT:
-            return f"- {self.path}: {old}"
-        return f"~ {self.path}: {old} -> {new}"
+            return f"-{self.path}: {old}"
+        return f"~{self.path}: {old} -> {new}"
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[Difference]:
     """Yield the leaves that differ, in the order of their paths' keys."""
     if _same(old, new):
         return
-    if _branches(old, dict) and _branches(new, dict) and (old or new):
-        before = cast("dict[str, Any]", old or {})
-        after = cast("dict[str, Any]", new or {})
-    elif _branches(old, list) and _branches(new, list) and (old or new):
-        before = dict(enumerate(cast("list[Any]", old or [])))
-        after = dict(enumerate(cast("list[Any]", new or [])))
-    else:
+    before, after = _members(old), _members(new)
+    same_kind = type(old) is type(new) or ABSENT in (old, new)
+    if before is None or after is None or not same_kind or not (before or after):
         yield Difference(path, old, new)
         return
-    for name in [*before, *(name for name in after if name not in before)]:
+    for name in before | after:
         below = _below(path, name)
         yield from differences(before.get(name, ABSENT), after.get(name, ABSENT), below)
 
@@ -88,8 +84,17 @@ def _same(old: Any, new: Any) -> bool:
 _SORTED: Final = orjson.OPT_SORT_KEYS
 
 
-def _branches(value: Any, kind: type) -> bool:
-    return value is ABSENT or isinstance(value, kind)
+def _members(value: Any) -> dict[str | int, Any] | None:
+    """Return what is below a value; None for a leaf."""
+    match value:
+        case dict():
+            return dict(cast("dict[str | int, Any]", value))
+        case list():
+            return dict(enumerate(cast("list[object]", value)))
+        case Absent():
+            return {}
+        case _:
+            return None
 
 
 def _below(path: str, name: str | int) -> str:

@@ -13,6 +13,9 @@ import typer
 from .session import run, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
     from evstore.config import PostgresConfig
 
 _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -29,9 +32,9 @@ def dev(
         typer.Option(metavar="DIR", help="Where the server keeps everything."),
     ] = Path(".evstore"),
 ) -> None:
-    """Run a PostgreSQL of your own until Ctrl-C, migrated and ready.
+    """Run a PostgreSQL of your own until Ctrl-C.
 
-    Standard output gets the lines that make other commands use it, and nothing else:
+    It is migrated and ready to be used. Standard output gets the lines that make other commands use it, and nothing else:
     `evstore dev > env.sh &`, then `. ./env.sh`. It needs the extra evstore[embedded].
     What the folder holds is there again the next time.
     """
@@ -47,7 +50,7 @@ def dev(
         server.start()
         config = server.config()
         report = run(lambda: migrate_up(config))
-        _on_signals(lambda *_: stop.set())
+        _on_signals(lambda _number, _frame: stop.set())
         print("\n".join(exports(config.postgres)), flush=True)
         say(f"ready, at schema version {report.version}; Ctrl-C stops it")
         while not stop.wait(_CHECK_SECONDS):
@@ -76,7 +79,7 @@ def exports(config: PostgresConfig) -> list[str]:
     return [f"export {name}={shlex.quote(text)}" for name, text in variables.items()]
 
 
-def _on_signals(handler: Any) -> None:
+def _on_signals(handler: Callable[[int, FrameType | None], Any] | int) -> None:
     for number in _STOP_SIGNALS:
         signal.signal(number, handler)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -78,8 +78,9 @@ def masked(value: Any) -> Any:
     """Return a spec with every value hidden, its shape kept."""
     match value:
         case dict():
-            return {name: masked(item) for name, item in value.items()}
+            fields = cast("dict[str, Any]", value)
+            return {name: masked(item) for name, item in fields.items()}
         case list():
-            return [masked(item) for item in value]
+            return [masked(item) for item in cast("list[object]", value)]
         case _:
             return MASK

@@ -31,14 +31,12 @@ if TYPE_CHECKING:
 
 _CHANGES_SHOWN_MAX: Final = 12
 _LOG_COLUMNS: Final = (
-    Column("POSITION"),
+    Column("POS"),
     Column("TIME"),
-    Column("ACTOR", flexible=True, cut=True),
-    Column("OPERATION"),
-    Column("TYPE", flexible=True, cut=True),
-    Column("MESH", flexible=True, cut=True),
-    Column("NAME", flexible=True),
-    Column("REASON", flexible=True, cut=True),
+    Column("ACTOR", least=8, cut=True),
+    Column("CHANGE"),
+    Column("RESOURCE", least=22),
+    Column("REASON", least=8, cut=True),
 )
 
 When = Annotated[
@@ -122,9 +120,7 @@ def _log_row(event: Event) -> tuple[str, ...]:
         local_time(event.recorded_at),
         printable(event.actor),
         event.operation.value,
-        event.type,
-        event.mesh,
-        event.name,
+        f"{event.type} {event.mesh}/{event.name}".replace(" /", " "),
         printable(f"{first} ..." if more.strip() else first),
     )
 
@@ -157,9 +153,9 @@ def history(
     show_secrets: ShowSecrets = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show each version of a resource with what changed in it, newest last.
+    """Show what each version of a resource changed.
 
-    A resource that was deleted and created again has several incarnations, which are
+    Newest last. A resource that was deleted and created again has several incarnations, which are
     counted. Without --mesh, and where the default mesh never had one, it is the only
     one of that name in any mesh.
     """
@@ -239,12 +235,7 @@ def _changes(
     ]
 
 
-_HISTORY_COLUMNS: Final = (
-    Column("VERSION"),
-    Column("TIME"),
-    Column("ACTOR", flexible=True, cut=True),
-    Column("CHANGE", flexible=True),
-)
+_HISTORY_COLUMNS: Final = (Column("VERSION"), Column("CHANGE", least=20))
 
 
 def _print_history(versions: list[Version], *, secret: bool) -> None:
@@ -254,8 +245,6 @@ def _print_history(versions: list[Version], *, secret: bool) -> None:
         (
             (
                 str(each.event.position),
-                local_time(each.event.recorded_at),
-                printable(each.event.actor),
                 "\n".join(_lines(each, lives=lives, secret=secret)),
             )
             for each in versions
@@ -267,7 +256,8 @@ def _lines(version: Version, *, lives: int, secret: bool) -> Iterator[str]:
     event = version.event
     which = f" (incarnation {version.incarnation})" if lives > 1 else ""
     reason = f": {event.reason}" if event.reason else ""
-    yield printable(f"{event.operation.value}{which}{reason}")
+    when = local_time(event.recorded_at)
+    yield printable(f"{when}  {event.actor} {event.operation.value}{which}{reason}")
     for each in version.changes[:_CHANGES_SHOWN_MAX]:
         yield "  " + printable(each.line(secret=secret))
     more = len(version.changes) - _CHANGES_SHOWN_MAX

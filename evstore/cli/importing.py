@@ -58,9 +58,9 @@ def import_(
     actor: Actor = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Append a history from elsewhere: each line of FILE is one transaction.
+    """Append a history from elsewhere.
 
-    A line is {"time": seconds, "actor", "reason", "changes": [{"op": create, update or
+    Each line of FILE is one transaction: {"time": seconds, "actor", "reason", "changes": [{"op": create, update or
     delete, "type", "mesh", "name", "spec", "labels"}]}. Times are kept, so they must
     not be older than what is in the log already; --restamp ignores them. Lines without
     an actor get --actor.
@@ -70,11 +70,11 @@ def import_(
     """
     config = config_of(context)
     report = Report()
-    with _opened(file) as (source, size):
+    with opened(file) as (source, size):
 
         async def work() -> None:
             async with open_store(config) as store:
-                importing = _Import(
+                importing = Importer(
                     store, report, restamp=restamp, actor=actor_of(config, actor)
                 )
                 try:
@@ -102,7 +102,7 @@ def import_(
         print_document(result, output)
 
 
-class _Import:
+class Importer:
     """One import under way."""
 
     def __init__(
@@ -114,7 +114,7 @@ class _Import:
         self._actor = actor
         self._latest = 0
 
-    async def run(self, source: _Source, size: int) -> None:
+    async def run(self, source: Source, size: int) -> None:
         """Apply the lines that are not in the log yet, one after another.
 
         Raises:
@@ -229,13 +229,13 @@ def _located(error: Exception, line: Line, name: str) -> Exception:
     return kind(f"{name}: line {line.number}: {error}")
 
 
-class _Source:
+class Source:
     """A file of lines; how far it is read shows in the file below any compression."""
 
     def __init__(self, name: str, raw: BinaryIO, *, zipped: bool) -> None:
         self.name = name
         self._raw = raw
-        self._file = gzip.open(raw) if zipped else raw
+        self._file = gzip.GzipFile(fileobj=raw) if zipped else raw
 
     def tell(self) -> int:
         """Return how many bytes of the file have been read."""
@@ -263,7 +263,7 @@ class _Source:
 
 
 @contextmanager
-def _opened(file: str) -> Generator[tuple[_Source, int]]:
+def opened(file: str) -> Generator[tuple[Source, int]]:
     """Open a file of lines; what cannot be measured is taken in first.
 
     That way nothing waits for a pipe while the store is open, and Ctrl-C always works.
@@ -271,16 +271,16 @@ def _opened(file: str) -> Generator[tuple[_Source, int]]:
     try:
         if file == "-":
             with _spooled(sys.stdin.buffer) as (raw, size):
-                yield _Source(_STANDARD_INPUT, raw, zipped=False), size
+                yield Source(_STANDARD_INPUT, raw, zipped=False), size
             return
         path = Path(file)
         with path.open("rb") as opened:
             zipped = path.suffix == ".gz"
             if path.is_file():
-                yield _Source(file, opened, zipped=zipped), path.stat().st_size
+                yield Source(file, opened, zipped=zipped), path.stat().st_size
             else:
                 with _spooled(opened) as (raw, size):
-                    yield _Source(file, raw, zipped=zipped), size
+                    yield Source(file, raw, zipped=zipped), size
     except OSError as error:
         if error.filename is None:
             raise

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from hashlib import sha256
+from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import msgspec
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 REQUEST_PREFIX: Final = "import:"
 LINE_BYTES_MAX: Final = 256 * 1024 * 1024  # four times what a transaction may have
+_PLACE: Final = re.compile(r": line 1 column (\d+) \(char \d+\)$")
 _SECOND: Final = 1_000_000
 _SECONDS_MAX: Final = 253_402_300_799  # the end of the year 9999
 
@@ -74,7 +77,12 @@ class Line(msgspec.Struct, frozen=True):
             text = self.content.decode()
         except UnicodeDecodeError as error:
             raise InvalidError(f"is not UTF-8 text (byte {error.start + 1})") from None
-        return _transaction(decode_json(text, ""))
+        try:
+            return _transaction(decode_json(text, ""))
+        except InvalidError as error:
+            # The decoder counts lines of its own, of which this is always the first.
+            message = _PLACE.sub(r" at column \1", str(error))
+            raise InvalidError(message) from None
 
 
 def read_lines(readline: Callable[[int], bytes]) -> Iterator[Line]:
@@ -155,7 +163,9 @@ class _Fields:
             self.refuse("", "is not an object")
         self._left: dict[str, Any] = dict(cast("dict[str, Any]", value))
 
-    def take(self, name: str, kind: type, words: str, default: Any = ...) -> Any:
+    def take(
+        self, name: str, kind: type | UnionType, words: str, default: Any = ...
+    ) -> Any:
         value = self._left.pop(name, default)
         if value is ...:
             self.refuse(name, "is missing")
@@ -174,7 +184,7 @@ class _Fields:
 
 def _transaction(value: Any) -> Transaction:
     fields = _Fields(value, "")
-    time = fields.take("time", int | float, "a number", None)  # type: ignore[arg-type]
+    time = fields.take("time", int | float, "a number", None)
     actor = fields.take("actor", str, "text", None)
     reason = fields.take("reason", str, "text", "")
     changes = fields.take("changes", list, "a list")

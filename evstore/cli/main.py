@@ -46,7 +46,7 @@ class _Root(typer.core.TyperGroup):
         """Run as a program: parse, invoke, exit."""
         standalone = options.pop("standalone_mode", True)
         try:
-            code = super().main(*args, standalone_mode=False, **options)
+            code = super().main(*args, **options | {"standalone_mode": False})
         except typer.TyperException as error:
             code = error.exit_code
             hint = getattr(getattr(error, "ctx", None), "command_path", "evstore")

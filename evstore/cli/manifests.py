@@ -109,7 +109,8 @@ def _text(content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = b"\n" + content[: error.start]
-        document = max(1, before.count(b"\n---"))
+        marked = before.lstrip().startswith(b"---")
+        document = before.count(b"\n---") + (not marked)
         raise YamlError("is not UTF-8 text", before.count(b"\n"), document) from None
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evstore.config import Config
     from evstore.maintenance import MigrationStatus
 
-app = typer.Typer(help="Bring the database to the version that this program needs.")
+app = typer.Typer(help="Bring the database to the version it needs.")
 
 
 @app.callback(invoke_without_command=True)
@@ -30,9 +30,9 @@ def up(
     context: typer.Context,
     output: Output = Format.TABLE,
 ) -> None:
-    """Apply what is new, each migration in a transaction of its own.
+    """Apply the migrations that are new.
 
-    Says `migrated to version N` or `already at version N`. Any number of these may run
+    Each runs in a transaction of its own. Says `migrated to version N` or `already at version N`. Any number of these may run
     at the same time.
     """
     from evstore.maintenance import migrate_up

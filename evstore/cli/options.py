@@ -14,7 +14,7 @@ Output = Annotated[
     Format,
     typer.Option(
         "-o",
-        "--output",
+        "--format",
         metavar="FORMAT",
         help="table, json (one document a line) or yaml.",
         case_sensitive=False,

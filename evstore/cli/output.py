@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import sys
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS: Final = 500
 _GAP: Final = 2
-_FLEXIBLE_MIN: Final = 8
 _UNLIMITED: Final = 1_000_000
 
 
@@ -32,12 +32,12 @@ class Format(enum.StrEnum):
 class Column(msgspec.Struct, frozen=True):
     """A column of a table.
 
-    A flexible one may become narrower than its content where the terminal is too
-    narrow for all: its cells are then folded onto more lines, or cut.
+    Where the terminal is too narrow for all, it may become as narrow as `least`, None
+    for its content's width: its cells are then folded onto more lines, or cut.
     """
 
     title: str
-    flexible: bool = False
+    least: int | None = None
     cut: bool = False
 
 
@@ -66,11 +66,15 @@ def printable(text: str) -> str:
     )
 
 
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print a whole table; nothing where there are no rows."""
-    table = Table(columns)
-    for row in rows:
-        table.add(*row)
+def print_table(
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], *, header: bool = True
+) -> None:
+    """Print a whole table without its empty columns; nothing where it has no rows."""
+    whole = list(rows)
+    used = [any(row[index] for row in whole) for index in range(len(columns))]
+    table = Table(list(compress(columns, used)), header=header)
+    for row in whole:
+        table.add(*compress(row, used))
     table.finish()
 
 
@@ -81,18 +85,17 @@ class Table:
     or cut: each row is one line, for grep.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], *, header: bool = True) -> None:
         self._columns = columns
+        self._header = header
         self._rows: list[Sequence[str]] = []
         self._widths: list[int] = []
         self._console: Console | None = None
-        self.count = 0
 
     def add(self, *cells: str) -> None:
         """Add a row."""
         assert len(cells) == len(self._columns), "a cell a column"
         self._rows.append(cells)
-        self.count += 1
         if len(self._rows) == _BATCH_ROWS:
             self._flush()
 
@@ -110,13 +113,18 @@ class Table:
         console = self._console = self._console or Console(width=_width())
         if first or not _bounded():
             self._widths = self._layout(console.width)
-        grid = RichTable(box=None, show_header=first, padding=(0, _GAP, 0, 0))
-        grid.pad_edge = False
+        grid = RichTable(
+            box=None,
+            show_header=first and self._header,
+            padding=(0, _GAP, 0, 0),
+            # Of the exact width, because rich counts a gap behind the last column.
+            width=sum(self._widths) + _GAP * len(self._widths),
+        )
         for column, width in zip(self._columns, self._widths, strict=True):
             grid.add_column(
                 column.title,
                 width=width,
-                no_wrap=column.cut or not column.flexible,
+                no_wrap=column.cut or column.least is None,
                 overflow="ellipsis" if column.cut else "fold",
                 header_style="bold",
             )
@@ -124,7 +132,7 @@ class Table:
             grid.add_row(*map(Text, row))
         self._rows = []
         with console.capture() as capture:
-            console.print(grid, crop=False)
+            console.print(grid, crop=False, no_wrap=True)
         lines = capture.get().splitlines()
         if not console.is_terminal:
             lines = [line.rstrip() for line in lines]
@@ -134,7 +142,9 @@ class Table:
         """Return the width of each column so that all fit, if at all they can."""
         from rich.cells import cell_len
 
-        natural = [cell_len(column.title) for column in self._columns]
+        natural = [
+            cell_len(column.title) if self._header else 0 for column in self._columns
+        ]
         for row in self._rows:
             for index, cell in enumerate(row):
                 widest = max(map(cell_len, cell.split("\n")))
@@ -145,13 +155,19 @@ class Table:
 
 
 def shrink(natural: list[int], columns: Sequence[Column], width: int) -> list[int]:
-    """Narrow the widest flexible columns until the row fits into `width`."""
+    """Narrow the columns that may be until the row fits into `width`, widest first."""
     widths = list(natural)
-    flexible = [index for index, column in enumerate(columns) if column.flexible]
+    least = [
+        each if column.least is None else min(each, column.least)
+        for column, each in zip(columns, natural, strict=True)
+    ]
     excess = sum(widths) + _GAP * (len(widths) - 1) - width
-    while excess > 0 and flexible:
-        widest = max(flexible, key=lambda index: widths[index])
-        if widths[widest] <= _FLEXIBLE_MIN:
+    while excess > 0:
+        spare = [each - bound for each, bound in zip(widths, least, strict=True)]
+        widest = max(
+            range(len(widths)), key=lambda index: (spare[index] > 0, widths[index])
+        )
+        if spare[widest] <= 0:
             break
         widths[widest] -= 1
         excess -= 1

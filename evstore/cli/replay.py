@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from .options import Output
 from .output import Format, print_document
 from .progress import progress
 from .session import config_of, quiet, run, say
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from evstore.config import Config
-    from evstore.log import Instance
+    from evstore.log import Instance, Log
     from evstore.model import StoredEvent
     from evstore.projection import Projections
+    from evstore.resources import Resources
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,22 +49,27 @@ def replay(
             help="Write the state there, one resource a line, as canonical JSON.",
         ),
     ] = None,
-    output: Annotated[
-        Format,
-        typer.Option("-o", metavar="FORMAT", help="table, json or yaml."),
-    ] = Format.TABLE,
+    output: Output = Format.TABLE,
 ) -> None:
-    """Rebuild the state from the first event, ignoring everything that is cached.
+    """Rebuild the state from the first event, and check it.
 
-    Compares the state digest with the one that each running instance recorded at its
+    Everything that is cached is ignored. Compares the state digest with the one that each running instance recorded at its
     last heartbeat, where the replay passes that position, and ends with exit code 1 if
     one differs.
     """
+    from evstore.log import open_log
+
     config = config_of(context)
     until = past_moment(to, "--to")
-    found = run(lambda: rebuild(quiet(config), until))
+
+    async def work() -> Replayed:
+        async with open_log(quiet(config)) as log:
+            await log.connect()  # which measures its clock
+            return await rebuild(log, until)
+
+    found = run(work)
     if output_file is not None:
-        write_state(output_file, found.projections)
+        write_state(output_file, found.projections.resources)
     if output is Format.TABLE:
         print("\n".join(_summary(found)))
     else:
@@ -77,35 +83,32 @@ def replay(
         raise typer.Exit(1)
 
 
-async def rebuild(config: Config, until: int | datetime | None) -> Replayed:
-    """Fold the log from its first event; compare with what instances recorded.
+async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
+    """Fold a log from its first event; compare with what instances recorded.
 
     Raises:
         InvalidError: `until` lies beyond the head.
     """
     from evstore.clock import boot_microseconds
     from evstore.history import resolve
-    from evstore.log import open_log
     from evstore.projection import Projections
 
-    async with open_log(config) as log:
-        await log.connect()
-        # Before the head: no instance that is asked now can be ahead of it then.
-        instances = await log.instances()
-        head = (await log.head()).position
-        last = head if until is None else await resolve(log, until)
-        projections = Projections(log.genesis)
-        check = _Check([each for each in instances if each.position <= last])
-        check.at(projections)
-        started = boot_microseconds()
-        with progress("replaying", total=last, unit="events") as advance:
-            async for chunk in log.replay(after=0, until=last):
-                for part in check.split(chunk):
-                    projections.apply(part)
-                    check.at(projections)
-                advance(projections.position)
-        projections.resources.digest()
-        seconds = (boot_microseconds() - started) / 1_000_000
+    # Before the head: no instance that is asked now can be ahead of it then.
+    instances = await log.instances()
+    head = (await log.head()).position
+    last = head if until is None else (await resolve(log, until)).position
+    projections = Projections(log.genesis)
+    check = _Check([each for each in instances if each.position <= last])
+    check.at(projections)
+    started = boot_microseconds()
+    with progress("replaying", total=last, unit="events") as advance:
+        async for chunk in log.replay(after=0, until=last):
+            for part in check.split(chunk):
+                projections.apply(part)
+                check.at(projections)
+            advance(projections.position)
+    projections.resources.digest()
+    seconds = (boot_microseconds() - started) / 1_000_000
     return Replayed(
         projections=projections,
         seconds=seconds,
@@ -186,7 +189,7 @@ def _document(found: Replayed) -> dict[str, Any]:
     }
 
 
-def write_state(path: Path, projections: Projections) -> None:
+def write_state(path: Path, resources: Resources) -> None:
     """Write a state: a line of canonical JSON for each resource, by their keys.
 
     Labels, mesh, name, spec and type; status and owner only where there is one. A
@@ -194,25 +197,25 @@ def write_state(path: Path, projections: Projections) -> None:
     """
     if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
         with path.open("wb") as file:
-            file.writelines(state_lines(projections))
+            file.writelines(state_lines(resources))
         return
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with fresh.open("wb") as file:
-            file.writelines(state_lines(projections))
+            file.writelines(state_lines(resources))
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
 
 
-def state_lines(projections: Projections) -> Iterator[bytes]:
+def state_lines(resources: Resources) -> Iterator[bytes]:
     """Yield a line for each resource, by type, mesh and name."""
     from evstore.codec import canonical
     from evstore.model import Resource
 
     from .documents import key_document
 
-    records = sorted(projections.resources, key=lambda each: each.key.split("/"))
+    records = sorted(resources, key=lambda each: each.key.split("/"))
     for record in records:
         resource: Resource[Any] = Resource(record)
         line = {

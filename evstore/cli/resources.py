@@ -64,8 +64,9 @@ def get(
     found = run(work)
     if output is Format.TABLE:
         print_table(
-            [Column("FIELD"), Column("VALUE", flexible=True)],
+            [Column(""), Column("", least=20)],
             _fields(found, show_secrets),
+            header=False,
         )
     else:
         print_document(documents.resource_document(found), output)
@@ -87,7 +88,10 @@ def list_(
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """List the resources of a type, by name, then mesh; of all meshes without --mesh."""
+    """List the resources of a type.
+
+    They are ordered by name, then mesh; without --mesh, those of all meshes are listed.
+    """
     config = config_of(context)
     moment = past_moment(at, "--at")
     labels = dict(_pair(text) for text in label or [])
@@ -121,9 +125,9 @@ def delete(
     reason: Reason = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Delete a resource and all that it owns, in one transaction.
+    """Delete a resource and all that it owns.
 
-    Prints everything that was deleted. It all stays in the history.
+    It is one transaction. Everything that was deleted is printed. It all stays in the history.
     """
     config = config_of(context)
     where = default_mesh(type_) if mesh is None else mesh
@@ -212,10 +216,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 _LIST_COLUMNS = (
     Column("MESH"),
-    Column("NAME", flexible=True),
+    Column("NAME", least=16),
     Column("VERSION"),
     Column("MODIFIED"),
-    Column("LABELS", flexible=True),
+    Column("LABELS", least=12),
 )
 
 
@@ -252,4 +256,4 @@ def _fields(resource: Resource[Any], show_secrets: bool) -> list[tuple[str, str]
     ]
     if resource.status is not None:
         rows.append(("status", dump(resource.status).rstrip("\n")))
-    return rows
+    return [row for row in rows if row[1]]

@@ -19,10 +19,11 @@ from evstore.codec import DEPTH_MAX
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-try:  # PyYAML may be built without libyaml, which is ten times faster
-    from yaml import CSafeLoader as _Loader
-except ImportError:  # pragma: no cover
-    from yaml import SafeLoader as _Loader  # type: ignore[assignment]
+    from yaml import SafeDumper as _SafeDumper, SafeLoader as _Loader
+else:
+    # PyYAML may be built without libyaml, which is ten times faster.
+    _SafeDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 VALUES_MAX: Final = 10_000_000
 _TAG: Final = "tag:yaml.org,2002:"
@@ -146,7 +147,7 @@ class _Reading:
         match event:
             case yaml.MappingStartEvent():
                 _expect(event, "map")
-                value = self._mapping(depth)
+                value: Any = self._mapping(depth)
             case yaml.SequenceStartEvent():
                 _expect(event, "seq")
                 value = self._sequence(depth)
@@ -277,7 +278,7 @@ def _integer(text: str) -> int:
     return sign * int(digits)
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(_SafeDumper):
     """Writes texts over several lines as blocks, and quotes what we would misread."""
 
     def ignore_aliases(self, data: Any) -> bool:
@@ -285,13 +286,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(_: _Dumper, text: str) -> yaml.ScalarNode:
     style = None
     if "\n" in text:
         style = "|"
     elif not _is_text(text):
         style = "'"
-    return dumper.represent_scalar(f"{_TAG}str", text, style)
+    return yaml.ScalarNode(f"{_TAG}str", text, style=style)
 
 
 def _is_text(text: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from docs.blocks import ROOT, anchors, pages, prose
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
 OF_ONE_MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|tmp/[\w-]+/)[\w/]*")

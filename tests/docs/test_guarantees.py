@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 
 from docs.blocks import ROOT, pages
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 GUARANTEES = ROOT / "docs" / "guarantees.md"
@@ -24,9 +28,8 @@ def functions(file: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_named_tests_exist(page: object) -> None:
-    assert page is not None
-    text = page.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+def test_named_tests_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     missing = [
         f"{file}::{name}"
         for file, name in NAMED.findall(text)

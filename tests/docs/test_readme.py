@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docs.blocks import ROOT, Block, blocks
+from evstore import arguments, codec, commands, requests, watch
+from evstore.config import Limits
 
 if TYPE_CHECKING:
     from evstore.config import Config
@@ -28,6 +30,42 @@ def test_the_two_commands_stand_at_the_top_and_exist() -> None:
 
 def test_the_first_example_is_short() -> None:
     assert len(PYTHON[0].text.splitlines()) <= 25
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    kib, mib = 1024, 1024 * 1024
+    limits = Limits()
+    text = README.read_text(encoding="utf-8")
+    section = text.split("## Limits")[1].split("\n## ")[0]
+    for row in (
+        f"| name of a resource | {arguments.NAME_CHARACTERS_MAX} characters",
+        f"| mesh | {arguments.MESH_CHARACTERS_MAX} characters",
+        f"| type | {arguments.TYPE_CHARACTERS_MAX} letters",
+        f"| spec, and status | {arguments.SPEC_BYTES_MAX // mib} MiB each",
+        f"| {codec.DEPTH_MAX} levels |",
+        f"| labels of a resource | {arguments.LABELS_BYTES_MAX // kib} KiB |",
+        (
+            f"| {arguments.ACTOR_CHARACTERS_MAX} / {arguments.REASON_CHARACTERS_MAX:,}"
+            f" / {arguments.REQUEST_ID_CHARACTERS_MAX} characters |"
+        ),
+        (
+            f"| {commands.TRANSACTION_EVENTS_MAX:,} events,"
+            f" {commands.TRANSACTION_BYTES_MAX // mib} MiB of bodies |"
+        ),
+        (
+            f"last {requests.MEMORY_MICROSECONDS // 3_600_000_000} hours,"
+            f" {requests.MEMORY_REQUESTS_MAX:,} of them |"
+        ),
+        f"| commands that wait | {limits.queue_commands_max:,} (",
+        (
+            f"| commands in one append | {limits.batch_commands_max:,}, or"
+            f" {limits.batch_bytes_max // mib} MiB"
+        ),
+        f"| {limits.command_timeout:.0f} s / {limits.append_timeout:.0f} s (",
+        f"| {limits.page_size_max:,} (`pageSizeMax`) |",
+        f"| {limits.tail_events_max:,}, or {watch.TAIL_BYTES_MAX // mib} MiB (",
+    ):
+        assert row in section
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ async def connected(
         await connection.close()
 
 
-async def value(connection: Connection, query: str, *binds: object) -> Any:  # noqa: ANN401
+async def value(connection: Connection, query: str, *binds: object) -> Any:
     """Return the one value that a query returns."""
     cursor = await connection.execute(query.encode(), binds)
     row = await cursor.fetchone()

@@ -135,7 +135,9 @@ async def test_500_random_cancellations_corrupt_nothing(
             for number in range(start, start + 10):
                 name = f"zone-{number}"
                 by_scope = dice.random() < 0.5
-                calls.append((name, _Cancellable(partial(create, name), by_scope=by_scope)))
+                calls.append(
+                    (name, _Cancellable(partial(create, name), by_scope=by_scope))
+                )
             dice.shuffle(calls)
             for name, call in calls:
                 if dice.random() < 0.3:

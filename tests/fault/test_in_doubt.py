@@ -224,9 +224,7 @@ async def test_a_caller_whose_deadline_passes_repeats_its_request(
         assert caught.value.request_id == "once"
         assert not caught.value.retryable
         if elsewhere:
-            repeated = await other.create(
-                "Mesh", "default", spec={}, request_id="once"
-            )
+            repeated = await other.create("Mesh", "default", spec={}, request_id="once")
         proxy.choose = lambda _: None
         proxy.down = False
         again = await store.create("Mesh", "default", spec={}, request_id="once")

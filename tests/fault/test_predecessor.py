@@ -179,7 +179,10 @@ async def test_the_past_is_not_read_from_another_log(
     postgres_config: Config, server: EmbeddedServer, migrated_template: str
 ) -> None:
     other = await _other_log(postgres_config, server, migrated_template)
-    async with open_proxy(postgres_config) as proxy, evstore.open(proxy.config) as store:
+    async with (
+        open_proxy(postgres_config) as proxy,
+        evstore.open(proxy.config) as store,
+    ):
         await _filled(store)
         proxy.database = other.postgres.db_name
         proxy.cut_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -14,10 +14,10 @@ from evstore.log.contract import Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import statements
-from .connections import connect, make_pool, translated
+from .connections import connect, translated
 from .listener import Listener
 from .migrations import check_version
-from .reader import Reader
+from .reader import POSITION_MAX, Reader
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -50,15 +50,14 @@ async def open_postgres(config: Config) -> AsyncGenerator[PostgresLog]:
             )
             cursor = await connection.execute(statements.IDENTITY)
             row = await cursor.fetchone()
-            await connection.execute("SELECT evstore.ensure_partition()")
+            await connection.execute(statements.ENSURE_PARTITION)
     finally:
         await connection.close()
     assert row is not None, "migration 0001 makes the row"
-    pool = make_pool(postgres)
     async with background() as tasks:
-        log = PostgresLog(config, row[0], pool=pool)
+        log = PostgresLog(config, row[0])
         try:
-            await pool.open()
+            await log.open()
             if config.evstore.notify:
                 tasks.start_soon(log.listener.run)
             yield log
@@ -71,11 +70,10 @@ async def open_postgres(config: Config) -> AsyncGenerator[PostgresLog]:
 class PostgresLog:
     """A log in PostgreSQL, as its contract has it."""
 
-    def __init__(self, config: Config, identity: UUID, *, pool: Any) -> None:
+    def __init__(self, config: Config, identity: UUID) -> None:
         self._config = config
-        self._pool = pool
         self._clock = OffsetClock()
-        self._reader = Reader(config.postgres, pool)
+        self._reader = Reader(config.postgres, identity)
         self._writer = Writer(config, identity, self._clock)
         self.listener = Listener(config.postgres, self._writer.is_own)
         self.identity = identity
@@ -84,6 +82,10 @@ class PostgresLog:
     def clock(self) -> int:
         """Return the database's time as this host knows it."""
         return self._clock.now()
+
+    async def open(self) -> None:
+        """Open the pool of the reads."""
+        await self._reader.open()
 
     async def connect(self) -> None:
         """Open the writer's connection, which measures the clock."""
@@ -109,6 +111,8 @@ class PostgresLog:
         """Return the place at a position, None where the log has not got there."""
         if position == 0:
             return self.genesis
+        if position > POSITION_MAX:
+            return None
         return await self._reader.place(statements.PLACE, {"position": position})
 
     async def locate(self, time: int) -> Head:
@@ -121,6 +125,8 @@ class PostgresLog:
         """Return the position of the last event of the transaction at `position`."""
         if position == 0:
             return 0
+        if position > POSITION_MAX:
+            return None
         row = await self._reader.row(statements.PLACE, {"position": position})
         return None if row is None else row[3]
 
@@ -148,7 +154,7 @@ class PostgresLog:
 
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key at or before `until`."""
-        return await self._reader.latest(where=where, until=until)
+        return await self._reader.latest(where=where, until=min(until, POSITION_MAX))
 
     async def wait(self, after: int, *, seconds: float) -> None:
         """Return when there may be events after `after`, at the latest in `seconds`."""
@@ -169,7 +175,8 @@ class PostgresLog:
             )
 
     async def beat(self, instance: Instance) -> None:
-        """Record a heartbeat of this instance."""
+        """Record a heartbeat of this instance, and see to the next partition."""
+        await self._reader.row(statements.ENSURE_PARTITION)
         await self._reader.run(
             statements.BEAT,
             {
@@ -193,4 +200,4 @@ class PostgresLog:
     async def aclose(self) -> None:
         """Let go of all connections."""
         await self._writer.aclose()
-        await self._pool.close()
+        await self._reader.aclose()

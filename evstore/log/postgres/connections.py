@@ -18,10 +18,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from evstore.config import TlsMode
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
-from . import statements
-
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Callable, Generator
 
     from evstore.config import PostgresConfig
 
@@ -34,6 +32,7 @@ _SSL_MODES: Final = {
     TlsMode.VERIFY_CA: "verify-ca",
     TlsMode.VERIFY_FULL: "verify-full",
 }
+_CHECKED: Final = (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
 # No file can be below a device: libpq finds nothing there and looks nowhere else.
 _NO_FILE: Final = "/dev/null/none"
 # The writer and the listener have connections of their own beside the pool.
@@ -56,7 +55,8 @@ def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
         "client_encoding": "utf8",
         "options": "",
         "sslmode": _SSL_MODES[tls.mode],
-        "sslrootcert": tls.ca_path or _NO_FILE,
+        # Where there is a file, libpq checks against it even in the mode `require`.
+        "sslrootcert": tls.ca_path if tls.mode in _CHECKED else _NO_FILE,
         "sslcert": tls.cert_path or _NO_FILE,
         "sslkey": tls.key_path or _NO_FILE,
         "sslcrl": _NO_FILE,
@@ -84,13 +84,11 @@ async def connect(config: PostgresConfig, *, purpose: str) -> Connection:
         )
 
 
-def make_pool(config: PostgresConfig) -> Pool:
+def make_pool(
+    config: PostgresConfig, configure: Callable[[Connection], Awaitable[None]]
+) -> Pool:
     """Return a pool for reads, not yet open; it is always bounded."""
     largest = max(1, config.max_open_connections - _OUTSIDE_POOL)
-
-    async def configure(connection: Connection) -> None:
-        await connection.execute(statements.SESSION_READER)
-
     return AsyncConnectionPool(
         "",
         connection_class=psycopg.AsyncConnection,

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 import msgspec
 from psycopg import sql
 
+from evstore.errors import DivergedError
 from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import statements
-from .connections import translated
+from .connections import make_pool, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
+    from uuid import UUID
 
     from evstore.config import PostgresConfig
 
-    from .connections import Pool
+    from .connections import Connection
 
-_END: Final = 2**63 - 1
+POSITION_MAX: Final = 2**63 - 1
 
 _decode_events = msgspec.json.Decoder(list[StoredEvent]).decode
 
@@ -33,33 +37,57 @@ def decode(text: bytes | str) -> list[StoredEvent]:
 class Reader:
     """Reads of the log that do not have to wait for the writer."""
 
-    def __init__(self, config: PostgresConfig, pool: Pool) -> None:
+    def __init__(self, config: PostgresConfig, identity: UUID) -> None:
         self._config = config
-        self._pool = pool
+        self._identity = identity
+        self._pool = make_pool(config, self._configure)
+        self._foreign: WeakSet[Connection] = WeakSet()
+
+    async def open(self) -> None:
+        """Open the pool; connections are made when they are needed."""
+        await self._pool.open()
+
+    async def aclose(self) -> None:
+        """Close the pool and its connections."""
+        await self._pool.close()
+
+    async def _configure(self, connection: Connection) -> None:
+        await connection.execute(statements.SESSION_READER)
+        cursor = await connection.execute(statements.IDENTITY)
+        row = await cursor.fetchone()
+        if row is None or row[0] != self._identity:
+            # Whoever asks over it is told; the pool itself would only try again.
+            self._foreign.add(connection)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[Connection]:
+        with translated(self._config):
+            async with self._pool.connection() as connection:
+                if connection in self._foreign:
+                    message = "the database holds another log than the one opened"
+                    raise DivergedError(message)
+                yield connection
 
     async def row(
         self, statement: bytes, binds: dict[str, Any] | None = None
     ) -> tuple[Any, ...] | None:
         """Return the first row of a statement."""
-        with translated(self._config):
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(statement, binds)
-                return await cursor.fetchone()
-
-    async def run(self, statement: bytes, binds: dict[str, Any]) -> None:
-        """Run a statement that returns nothing."""
-        with translated(self._config):
-            async with self._pool.connection() as connection:
-                await connection.execute(statement, binds)
+        async with self._connection() as connection:
+            cursor = await connection.execute(statement, binds)
+            return await cursor.fetchone()
 
     async def rows(
         self, statement: bytes, binds: dict[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
         """Return all rows of a statement."""
-        with translated(self._config):
-            async with self._pool.connection() as connection:
-                cursor = await connection.execute(statement, binds)
-                return await cursor.fetchall()
+        async with self._connection() as connection:
+            cursor = await connection.execute(statement, binds)
+            return await cursor.fetchall()
+
+    async def run(self, statement: bytes, binds: dict[str, Any]) -> None:
+        """Run a statement that returns nothing."""
+        async with self._connection() as connection:
+            await connection.execute(statement, binds)
 
     async def place(self, statement: bytes, binds: dict[str, Any]) -> Head | None:
         """Return the place that a statement finds."""
@@ -82,7 +110,8 @@ class Reader:
         Each chunk is a statement of its own, so that a slow consumer holds neither a
         connection nor a transaction.
         """
-        low, high = after, _END if until is None else until
+        low = min(after, POSITION_MAX)
+        high = POSITION_MAX if until is None else min(until, POSITION_MAX)
         left = limit
         while low < high and left != 0:
             count = CHUNK_EVENTS if left is None else min(CHUNK_EVENTS, left)
@@ -121,21 +150,20 @@ class Reader:
             bytes=sql.Literal(CHUNK_BYTES_MAX),
         )
         copy_out = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
-        with translated(self._config):
-            async with (
-                self._pool.connection() as connection,
-                connection.cursor() as cursor,
-                cursor.copy(copy_out) as copy,
-            ):
-                # As bytea, the text comes as it is: msgspec decodes UTF-8 itself.
-                copy.set_types(["int8", "bytea"])
-                async for first, text in copy.rows():
-                    if text is not None:
-                        yield decode(text)
-                        continue
-                    last = min(first + CHUNK_EVENTS, until)
-                    async for piece in self.read(after=first, until=last):
-                        yield piece
+        async with (
+            self._connection() as connection,
+            connection.cursor() as cursor,
+            cursor.copy(copy_out) as copy,
+        ):
+            # As bytea, the text comes as it is: msgspec decodes UTF-8 itself.
+            copy.set_types(["int8", "bytea"])
+            async for first, text in copy.rows():
+                if text is not None:
+                    yield decode(text)
+                    continue
+                last = min(first + CHUNK_EVENTS, until)
+                async for piece in self.read(after=first, until=last):
+                    yield piece
 
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key; see the log's contract."""

@@ -23,6 +23,7 @@ def _statement(name: str) -> bytes:
 
 APPEND: Final = _statement("append")
 BEAT: Final = _statement("beat")
+ENSURE_PARTITION: Final = _statement("ensure_partition")
 HEAD: Final = _statement("head")
 IDENTITY: Final = _statement("identity")
 INSTANCES: Final = _statement("instances")

@@ -16,6 +16,7 @@ from psycopg import errors as pg
 from evstore.clock import OffsetClock, boot_microseconds
 from evstore.errors import DivergedError
 from evstore.log.contract import (
+    CHUNK_BYTES_MAX,
     BusyError,
     HeadMovedError,
     InDoubtError,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from .connections import Connection
 
 READ_ON_EVENTS: Final = 2_000
-_ENSURE_PARTITION: Final = "SELECT evstore.ensure_partition()"
+_ENSURE_PARTITION: Final = "SELECT evstore.ensure_partition(%s)"
 _UNANSWERED: Final = ("08", "57P")
 _NEVER_STORABLE: Final = ("22", "23", "54")
 
@@ -106,24 +107,25 @@ class Writer:
             await self._insert(connection, events, after)
         except _NoPartitionError:
             with translated(self._config):
-                await connection.execute(_ENSURE_PARTITION)
-            await self._insert(connection, events, after)
+                await connection.execute(_ENSURE_PARTITION, (len(events),))
+            # Nothing was applied: the caller tries again, now with a partition.
+            raise HeadMovedError from None
 
     async def read_on(self, after: Head) -> list[StoredEvent]:
         """Return whole transactions after a place; see the log's contract."""
         connection = await self.connection()
         with translated(self._config):
-            return await _read_on(connection, after, self._identity)
+            return await _read_on(connection, after)
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Turn]:
         """Wait for the right to append next."""
         connection = await self.connection()
-        with translated(self._config):
-            await connection.execute("BEGIN")
-            await connection.execute(statements.TURN, prepare=True)
         turn = Turn(self, connection)
         try:
+            with translated(self._config):
+                await connection.execute("BEGIN")
+                await connection.execute(statements.TURN, prepare=True)
             yield turn
         finally:
             if not turn.ended:
@@ -141,7 +143,7 @@ class Writer:
     ) -> list[StoredEvent]:
         """Read on inside a turn."""
         with translated(self._config):
-            return await _read_on(connection, after, self._identity)
+            return await _read_on(connection, after)
 
     async def append_in_turn(
         self, connection: Connection, events: Sequence[StoredEvent], after: Head
@@ -152,7 +154,7 @@ class Writer:
         except _NoPartitionError:
             await connection.execute("ROLLBACK")
             with translated(self._config):
-                await connection.execute(_ENSURE_PARTITION)
+                await connection.execute(_ENSURE_PARTITION, (len(events),))
             raise HeadMovedError from None
         # From here on the server may commit without our hearing of it.
         with self._answered(connection):
@@ -169,7 +171,6 @@ class Writer:
         binds = {
             "after": after.position,
             "hash": after.hash,
-            "identity": self._identity,
             "last_time": events[-1].time,
             "notify": self._notify,
             "in_turn": in_turn,
@@ -258,16 +259,14 @@ class _NoPartitionError(Exception):
     """The partition for these positions has not been made; nothing was applied."""
 
 
-async def _read_on(
-    connection: Connection, after: Head, identity: UUID
-) -> list[StoredEvent]:
+async def _read_on(connection: Connection, after: Head) -> list[StoredEvent]:
     cursor = await connection.execute(
         statements.READ_ON,
         {
             "after": after.position,
             "hash": after.hash,
-            "identity": identity,
             "count": READ_ON_EVENTS,
+            "bytes": CHUNK_BYTES_MAX,
         },
         prepare=True,
     )

@@ -1,6 +1,7 @@
 -- Compare-and-append: puts whole transactions directly after a place, all or none.
 --
--- Binds: after (position), hash (of the event there), identity (of the log), last_time
+-- Binds: after (position), hash (of the event there, or of
+-- the log's identity at position 0), last_time
 -- (microseconds, the latest stamp), notify ('on' or 'off'), in_turn (whether this
 -- session holds the exclusive lock; before PostgreSQL 16 the shared try would be refused
 -- even then, where others wait), then one array a column.
@@ -15,7 +16,9 @@ WITH gate AS MATERIALIZED (
             ELSE pg_try_advisory_xact_lock_shared(1702261620, 1)
         END AS turn,
         CASE WHEN %(after)b::bigint = 0
-            THEN EXISTS (SELECT FROM evstore.log WHERE id = %(identity)b::uuid)
+            THEN EXISTS (
+                SELECT FROM evstore.log
+                WHERE sha256('evstore/1'::bytea || uuid_send(id)) = %(hash)b::bytea)
             ELSE EXISTS (
                 SELECT FROM evstore.events
                 WHERE position = %(after)b::bigint AND hash = %(hash)b::bytea)

@@ -1,0 +1,84 @@
+"""The end of a store: what waits is appended, what comes later is refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+import evstore
+from evstore.errors import OutcomeUnknownError, UnavailableError
+from fault.history import checked_history, limited, until
+from fault.proxy import Fault, open_proxy
+
+if TYPE_CHECKING:
+    from evstore import Config, Store
+
+pytestmark = pytest.mark.fault
+
+
+async def test_commands_that_wait_at_the_end_are_appended(
+    postgres_config: Config,
+) -> None:
+    versions: list[int] = []
+
+    async def create(store: Store, number: int) -> None:
+        versions.append((await store.create("Mesh", f"m-{number}", spec={})).version)
+
+    async with open_proxy(postgres_config) as proxy, anyio.create_task_group() as tasks:
+        async with evstore.open(proxy.config) as store:
+            struck = proxy.once(Fault.STALL, lambda request: request.is_append)
+            tasks.start_soon(create, store, 0)
+            await struck.wait()
+            for number in range(1, 50):
+                tasks.start_soon(create, store, number)
+            await until(lambda: len(store._committer._queue) == 49)
+
+            async def release() -> None:
+                await until(lambda: store._committer._closing)
+                proxy.release()
+
+            tasks.start_soon(release)
+        await until(lambda: len(versions) == 50)
+    assert sorted(versions) == list(range(1, 51))
+    assert len(await checked_history(postgres_config)) == 50
+
+
+@pytest.mark.parametrize("postgres", [False, True])
+async def test_a_closed_store_takes_no_commands(
+    postgres_config: Config, *, postgres: bool
+) -> None:
+    async with evstore.open(postgres_config if postgres else None) as store:
+        await store.create("Mesh", "default", spec={})
+    with pytest.raises(UnavailableError):
+        await store.create("Mesh", "other", spec={})
+    # What was in memory is still there to look at.
+    assert (await store.get("Mesh", "default")).version == 1
+
+
+async def test_what_cannot_be_appended_at_the_end_is_given_up_in_time(
+    postgres_config: Config,
+) -> None:
+    results: dict[str, Exception] = {}
+
+    async def create(store: Store, name: str) -> None:
+        try:
+            await store.create("Mesh", name, spec={})
+        except UnavailableError as error:
+            results[name] = error
+
+    config = limited(postgres_config, append_timeout=0.4)
+    async with open_proxy(config) as proxy, anyio.create_task_group() as tasks:
+        with anyio.fail_after(8):
+            async with evstore.open(proxy.config) as store:
+                struck = proxy.once(Fault.LOSE_ANSWER, lambda each: each.is_append)
+                tasks.start_soon(create, store, "sent")
+                await struck.wait()
+                proxy.down = True
+                tasks.start_soon(create, store, "queued")
+                await until(lambda: len(store._committer._queue) == 1)
+        await until(lambda: len(results) == 2)
+    assert isinstance(results["sent"], OutcomeUnknownError)
+    assert not isinstance(results["queued"], OutcomeUnknownError)
+    assert [event.name for event in await checked_history(postgres_config)] == ["sent"]

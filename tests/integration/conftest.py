@@ -1,0 +1,63 @@
+"""Where the stores of a test live: memory and PostgreSQL, or one of them."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import evstore
+from evstore.config import Config
+from evstore.log import MemoryLog
+from fault.history import adjusted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from evstore import Store
+
+
+class Backend:
+    """Opens any number of stores on one log."""
+
+    def __init__(self, name: str, config: Config) -> None:
+        self.name = name
+        self.config = config
+
+    def open(
+        self, *, types: Iterable[type[Any]] = (), **settings: object
+    ) -> AbstractAsyncContextManager[Store]:
+        """Open a store on the log; `settings` are evstore's own."""
+        return evstore.open(adjusted(self.config, **settings), types=types)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    if request.param == "postgres":
+        return Backend(request.param, request.getfixturevalue("postgres_config"))
+    log = MemoryLog()
+
+    @asynccontextmanager
+    async def the_one_log(_: Config) -> AsyncGenerator[MemoryLog]:
+        yield log
+
+    # A memory log lives and ends with its store; here several have it, in turn as well.
+    monkeypatch.setattr("evstore.store.open_log", the_one_log)
+    return Backend(request.param, Config())
+
+
+@pytest.fixture
+async def store(backend: Backend) -> AsyncIterator[Store]:
+    """Return a store on an empty log."""
+    async with backend.open() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other(backend: Backend, store: Store) -> AsyncIterator[Store]:
+    """Return a second store on the same log."""
+    async with backend.open() as opened:
+        assert opened.identity == store.identity
+        yield opened
