@@ -7,6 +7,7 @@ changes nothing. Every error names the argument.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -27,7 +28,7 @@ from .errors import InvalidError
 from .model import Filter, Key, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
 NAME_CHARACTERS_MAX: Final = 253
@@ -90,6 +91,8 @@ class Arguments:
             _check_mesh(mesh)
         if name is not None:
             _check_pattern(name, _NAME, NAME_CHARACTERS_MAX, "name")
+        if actor is not None:
+            check_text(actor, "actor", characters_max=ACTOR_CHARACTERS_MAX)
         return Filter(
             type=None if type_ is None else self.type_name(type_),
             mesh=mesh,
@@ -114,7 +117,7 @@ class Arguments:
             key=key.text,
             spec=self._spec(key.type, spec),
             status=_status(status),
-            labels=_labels(labels or {}),
+            labels=_labels({} if labels is None else labels),
             owner=_owner(owner),
         )
 
@@ -131,8 +134,7 @@ class Arguments:
             key = target.key
             precondition = Precondition(target.version, target.record.hash)
         else:
-            check_key(target)
-            key, precondition = target, None
+            key, precondition = _expect_key(target, "target"), None
         return Update(
             key=key.text,
             precondition=precondition,
@@ -154,7 +156,7 @@ class Arguments:
         if isinstance(version, Resource):
             precondition = Precondition(version.version, version.record.hash)
         elif version is not None:
-            precondition = Precondition(version)
+            precondition = Precondition(_expect_integer(version, "version"))
         key = self.key(type_, name, mesh)
         return Delete(key=key.text, precondition=precondition)
 
@@ -166,8 +168,12 @@ class Arguments:
         reason: str,
         request_id: str | None,
         recorded_at: datetime | None = None,
+        asked: object = None,
     ) -> Command:
-        """Return the command that makes all of these changes, or none."""
+        """Return the command that makes all of these changes, or none.
+
+        `asked` is what makes a repeated request the same, where it is not the changes.
+        """
         digest = ""
         if request_id is not None:
             check_text(
@@ -175,7 +181,7 @@ class Arguments:
             )
             if not request_id:
                 raise InvalidError("must not be empty", path="request_id")
-            content = msgspec.msgpack.encode(changes)
+            content = msgspec.msgpack.encode(asked or changes)
             digest = sha256(content).hexdigest()[:32]
         return Command(
             changes=tuple(changes),
@@ -192,6 +198,20 @@ class Arguments:
             else microseconds(recorded_at, "recorded_at"),
         )
 
+    def upsert(
+        self,
+        key: Key,
+        labels: Mapping[str, str] | None,
+        owner: Resource[Any] | Key | None,
+    ) -> object:
+        """Return what makes two upserts the same request, whatever they find."""
+        return (
+            "upsert",
+            key.text,
+            None if labels is None else _labels(labels),
+            _owner(owner),
+        )
+
     def _spec(self, type_: str, spec: object) -> bytes:
         expected = self.types.get(type_)
         if isinstance(spec, msgspec.Struct):
@@ -202,6 +222,8 @@ class Arguments:
             message = f"must be an object, not {type(spec).__name__}"
             raise InvalidError(message, path="spec")
         text = canonical(cast("object", spec), "spec")
+        if not text.startswith(b"{"):  # a struct type that is written as an array
+            raise InvalidError("must be an object, not an array", path="spec")
         if expected is not None:
             try:
                 msgspec.json.decode(text, type=expected)
@@ -266,13 +288,50 @@ def _status(status: object) -> bytes:
     return _bounded(text, "status", SPEC_BYTES_MAX)
 
 
-def _labels(labels: Mapping[str, object]) -> bytes:
-    plain = dict(labels)
-    for name, value in plain.items():
+def _labels(labels: object) -> bytes:
+    plain = check_labels(labels)
+    return _bounded(canonical(plain, "labels"), "labels", LABELS_BYTES_MAX)
+
+
+def check_labels(labels: object) -> dict[str, str]:
+    """Return labels as a dict of one's own.
+
+    Raises:
+        InvalidError: they are no mapping of strings to strings.
+    """
+    if not isinstance(labels, Mapping):
+        message = f"must be an object, not {type(labels).__name__}"
+        raise InvalidError(message, path="labels")
+    plain = dict(cast("Mapping[str, str]", labels))
+    for name, value in cast("dict[str, object]", plain).items():
         if not isinstance(value, str):
             message = f"must be a string, not {type(value).__name__}"
             raise InvalidError(message, path=f"labels.{name}")
-    return _bounded(canonical(plain, "labels"), "labels", LABELS_BYTES_MAX)
+    return plain
+
+
+def check_keys(keys: Iterable[object]) -> frozenset[Key]:
+    """Return keys as a set of one's own.
+
+    Raises:
+        InvalidError: one of them is no key.
+    """
+    return frozenset(_expect_key(each, "keys") for each in keys)
+
+
+def _expect_key(value: object, path: str) -> Key:
+    if not isinstance(value, Key):
+        message = f"must be a Resource or a Key, not {type(value).__name__}"
+        raise InvalidError(message, path=path)
+    check_key(value)
+    return value
+
+
+def _expect_integer(value: object, path: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        message = f"must be an integer, not {type(value).__name__}"
+        raise InvalidError(message, path=path)
+    return value
 
 
 def _owner(owner: Resource[Any] | Key | None) -> Owner | None:
@@ -280,5 +339,4 @@ def _owner(owner: Resource[Any] | Key | None) -> Owner | None:
         return None
     if isinstance(owner, Resource):
         return Owner(owner.record.key, owner.created_version)
-    check_key(owner)
-    return Owner(owner.text)
+    return Owner(_expect_key(owner, "owner").text)

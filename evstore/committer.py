@@ -476,7 +476,9 @@ def _time(command: Command, head: Head, now: int) -> int:
         return max(head.time + 1, now)
     if command.time < head.time:
         message = "it is older than the last event of the log, and times never decrease"
-        raise InvalidError(message, path="time")
+        raise InvalidError(message, path="recorded_at")
+    if command.time > now:
+        raise InvalidError("it lies in the future", path="recorded_at")
     return command.time
 
 

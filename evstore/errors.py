@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from .model import Key
+    from .keys import Key
 
 
 class StoreError(Exception):
@@ -109,10 +109,7 @@ class DivergedError(StoreError):
 
 
 class SchemaError(StoreError):
-    """The database is not at the schema version that this program needs.
-
-    Also raised for an event whose schema this program does not know.
-    """
+    """The database is not at the schema version that this program needs."""
 
 
 class ConfigError(StoreError):

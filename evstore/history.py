@@ -65,8 +65,9 @@ async def resolve(log: Log, at: At) -> Head:
             message = f"{at.isoformat()} lies in the future"
             raise InvalidError(message, path="at")
         return await log.locate(time)
-    if isinstance(at, bool) or at < 0:
-        raise InvalidError(f"{at!r} is not a position", path="at")
+    if not isinstance(at, int) or isinstance(at, bool) or at < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
+        message = f"{at!r} is neither a position nor an aware datetime"
+        raise InvalidError(message, path="at")
     commit = await log.commit_of(at)
     if commit is None:
         head = await log.head()

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import msgspec
 
+from .codec import canonical
 from .errors import DivergedError, InvalidError
 from .history import order, resources_at
 from .model import Body, Filter, Key, Record
@@ -48,10 +49,14 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def fingerprint(self) -> str:
         """A short text that differs for different queries."""
-        keys = None if self.keys is None else sorted(key.text for key in self.keys)
-        labels = sorted(self.labels.items()) if self.labels else None
-        parts = (self.type, self.mesh, self.name_contains, keys, labels)
-        return sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+        parts = {
+            "type": self.type,
+            "mesh": self.mesh,
+            "name_contains": self.name_contains,
+            "keys": None if self.keys is None else sorted(k.text for k in self.keys),
+            "labels": self.labels or {},
+        }
+        return sha256(canonical(parts, "list")).hexdigest()[:16]
 
     def select(self, records: Iterable[Record]) -> Iterable[Record]:
         """Yield the records that are asked for, in the order given."""

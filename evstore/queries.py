@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
 
-from .arguments import Arguments, Typed, microseconds
+from .arguments import (
+    Arguments,
+    Typed,
+    check_keys,
+    check_labels,
+    microseconds,
+)
 from .errors import (
     ConflictError,
     InvalidError,
@@ -20,7 +26,7 @@ from .watch import Tail, watch
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
     from uuid import UUID
 
     from .committer import Committer
@@ -184,8 +190,8 @@ class Queries:
             type=self._arguments.type_name(type),
             mesh=mesh,
             name_contains=name_contains,
-            keys=None if keys is None else frozenset(keys),
-            labels=dict(labels) if labels else None,
+            keys=None if keys is None else check_keys(keys),
+            labels=None if labels is None else check_labels(labels),
         )
         accepts = self._accepts(where)
         if consistent:
@@ -226,7 +232,7 @@ class Queries:
         after: int = 0,
         reverse: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Yield what happened, oldest first, up to the head as of the call.
 
         Without filters every position is there. `since` and `until` are positions or
@@ -269,7 +275,7 @@ class Queries:
         mesh: str | None = None,
         name: str | None = None,
         after: int | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event]:
         """Follow the log: yield each event once, in order, until the store is closed.
 
         Args:
@@ -288,7 +294,7 @@ class Queries:
         start = self.position if after is None else after
         return self._watch(where, start)
 
-    async def _watch(self, where: Filter, after: int) -> AsyncIterator[Event]:
+    async def _watch(self, where: Filter, after: int) -> AsyncGenerator[Event]:
         if after < 0 or (after > self.position and after > await self.head()):
             message = f"{after} is not a position up to the head, {await self.head()}"
             raise InvalidError(message, path="after")

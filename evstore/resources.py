@@ -51,6 +51,7 @@ def fold(previous: Record | None, event: StoredEvent) -> Record | None:
         case Operation.CREATED:
             created_version, created_time = event.position, event.time
         case Operation.DELETED:
+            assert previous is not None, f"delete of nothing at {event.position}"
             return None
         case Operation.REDACTED:
             # The announcement of a redaction: the version of the resource stays.
@@ -153,11 +154,10 @@ class Resources:
                 continue
             if key not in uncounted:
                 uncounted[key] = previous
-            if record is None:
-                assert previous is not None, f"delete of nothing at {event.position}"
+            if record is None and previous is not None:
                 del records[key]
                 self._remove(previous)
-            else:
+            elif record is not None:
                 records[key] = record
                 if previous is None:
                     self._add(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import asynccontextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -195,49 +196,45 @@ class Store(Queries):
 
         `change` gets the current resource, or None, and returns the spec; it is called
         again on a conflict, as often and with such pauses as `store.upsert.*` says, so
-        it must not do anything else. `owner` counts where the resource is created.
+        it must not do anything else. `owner` counts where the resource is created. What
+        makes a repeated request the same is what was asked for, not what `change` gave.
 
         Raises:
             ConflictError: there was a conflict each time.
             InvalidError: an argument is wrong.
         """
         key = self._arguments.key(type, name, mesh)
+        asked = self._arguments.upsert(key, labels, owner)
         retries = self._config.upsert
-        attempt = 0
-        while True:
+        for attempt in count():
             record = self._resources.get(key.text)
             current = None if record is None else self._wrap(record)
             spec = change(current)
+            step: Change
+            if current is None:
+                step = self._arguments.create(
+                    type, name, mesh=mesh, spec=spec, labels=labels, owner=owner
+                )
+            else:
+                step = self._arguments.update(current, spec=spec, labels=labels)
             try:
-                if current is not None:
-                    return await self.update(
-                        current,
-                        spec=spec,
-                        labels=labels,
-                        actor=actor,
-                        reason=reason,
-                        request_id=request_id,
-                    )
-                return await self.create(
-                    type,
-                    name,
-                    mesh=mesh,
-                    spec=spec,
-                    labels=labels,
-                    owner=owner,
+                return await self._change(
+                    step,
                     actor=actor,
                     reason=reason,
                     request_id=request_id,
+                    asked=asked,
                 )
-            except (ConflictError, AlreadyExistsError):
-                if attempt >= retries.conflict_retry_max_times:
+            except (ConflictError, AlreadyExistsError) as error:
+                # Without a key, it is the request id that was used for something else.
+                if error.key is None or attempt >= retries.conflict_retry_max_times:
                     raise
-            jitter = retries.conflict_retry_jitter_percent / 100
-            pause = retries.conflict_retry_base_backoff * 2**attempt
-            # The state is up to date after a conflict: the first try needs no pause.
+            # The state is up to date after a conflict: the first retry needs no pause.
             if attempt:
+                jitter = retries.conflict_retry_jitter_percent / 100
+                pause = retries.conflict_retry_base_backoff * 2**attempt
                 await anyio.sleep(pause * random.uniform(1 - jitter, 1 + jitter))  # noqa: S311
-            attempt += 1
+        raise AssertionError
 
     @asynccontextmanager
     async def transaction(
@@ -276,11 +273,21 @@ class Store(Queries):
             ]
 
     async def _change(
-        self, change: Change, *, actor: str | None, reason: str, request_id: str | None
+        self,
+        change: Change,
+        *,
+        actor: str | None,
+        reason: str,
+        request_id: str | None,
+        asked: object = None,
     ) -> Resource[Any]:
         (record,) = await self._submit(
             self._arguments.command(
-                [change], actor=actor, reason=reason, request_id=request_id
+                [change],
+                actor=actor,
+                reason=reason,
+                request_id=request_id,
+                asked=asked,
             )
         )
         if record is None:

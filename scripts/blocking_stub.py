@@ -75,10 +75,11 @@ def _implements_overloads(
 def _stub(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     assert node.returns is not None, f"{node.name} says what it returns"
     decorators = [ast.unparse(each) for each in node.decorator_list]
-    returns = ast.unparse(node.returns).replace("AsyncIterator[", "Iterator[")
+    returns = ast.unparse(node.returns)
     if "asynccontextmanager" in decorators:
         decorators.remove("asynccontextmanager")
         returns = returns.replace("AsyncGenerator[", "AbstractContextManager[")
+    returns = returns.replace("AsyncGenerator[", "Iterator[")
     lines = [f"    @{each}" for each in decorators]
     lines.append(f"    def {node.name}({ast.unparse(node.args)}) -> {returns}: ...")
     return "\n".join(lines)

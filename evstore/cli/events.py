@@ -77,7 +77,7 @@ def log(
 
     async def work() -> int:
         async with open_store(config) as store:
-            found = store.events(
+            found: AsyncIterator[Event] = store.events(
                 type=type_,
                 mesh=mesh,
                 name=name,

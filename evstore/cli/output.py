@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS: Final = 500
 _GAP: Final = 2
+_LEAST: Final = 4
 _UNLIMITED: Final = 1_000_000
 
 
@@ -117,7 +118,7 @@ class Table:
             box=None,
             show_header=first and self._header,
             padding=(0, _GAP, 0, 0),
-            # Of the exact width, because rich counts a gap behind the last column.
+            # rich has a gap behind the last column as well.
             width=sum(self._widths) + _GAP * len(self._widths),
         )
         for column, width in zip(self._columns, self._widths, strict=True):
@@ -155,13 +156,22 @@ class Table:
 
 
 def shrink(natural: list[int], columns: Sequence[Column], width: int) -> list[int]:
-    """Narrow the columns that may be until the row fits into `width`, widest first."""
+    """Narrow the columns that may be until the row fits into `width`, widest first.
+
+    Where that is not enough, those columns become narrower still.
+    """
     widths = list(natural)
-    least = [
-        each if column.least is None else min(each, column.least)
-        for column, each in zip(columns, natural, strict=True)
-    ]
-    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    for bound in (None, _LEAST):
+        least = [
+            each if column.least is None else min(each, bound or column.least)
+            for column, each in zip(columns, natural, strict=True)
+        ]
+        _narrow(widths, least, width)
+    return widths
+
+
+def _narrow(widths: list[int], least: list[int], width: int) -> None:
+    excess = sum(widths) + _GAP * len(widths) - width
     while excess > 0:
         spare = [each - bound for each, bound in zip(widths, least, strict=True)]
         widest = max(
@@ -171,7 +181,6 @@ def shrink(natural: list[int], columns: Sequence[Column], width: int) -> list[in
             break
         widths[widest] -= 1
         excess -= 1
-    return widths
 
 
 def _bounded() -> bool:

@@ -39,13 +39,13 @@ async def test_each_key_has_its_last_event_at_or_before_a_position(
     history.transaction(delete(key("a", "Mesh", "m")))
     await log.append(history.events, after=log.genesis)
     head = len(history.events)
-    for type_, mesh, name, until in product(
+    for wanted_type, wanted_mesh, wanted_name, until in product(
         (None, "Zone", "Z"),
         (None, "", "m"),
         (None, "a", "a.b"),
         (0, 1, 3, 20, head - 2, head - 1, head, head + 5),
     ):
-        where = Filter(type=type_, mesh=mesh, name=name)
+        where = Filter(type=wanted_type, mesh=wanted_mesh, name=wanted_name)
         found = await log.latest(where=where, until=until)
         positions = [event.position for event in found]
         assert len(positions) == len(set(positions))

@@ -97,7 +97,7 @@ async def value(connection: Connection, query: str, *binds: object) -> Any:
 async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
     """Return when a condition holds that no event tells of."""
     with anyio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await anyio.sleep(0.002)
 
 

@@ -152,7 +152,7 @@ class Proxy:
         delivered.set()
         if not first:
             self.release()
-        while self.late:
+        while self.late:  # noqa: ASYNC110 - several may be late
             await anyio.sleep(0.001)
 
     def cut_all(self) -> None:

@@ -116,6 +116,26 @@ async def test_an_append_outlives_the_cancellation_of_its_callers(
     assert [event.name for event in events] == ["cancelled", "waiting"]
 
 
+async def _cancel_at_random(
+    dice: random.Random, calls: dict[str, _Cancellable]
+) -> set[str]:
+    """Cancel all calls at some moment; return those that had not ended by then."""
+    untold: set[str] = set()
+    names = list(calls)
+    dice.shuffle(names)
+    for name in names:
+        if dice.random() < 0.3:
+            await anyio.sleep(dice.uniform(0, 0.002))
+        elif dice.random() < 0.5:
+            await anyio.lowlevel.checkpoint()
+        if not calls[name].task.done():
+            untold.add(name)
+        calls[name].cancel()
+    for call in calls.values():
+        await call.ended()
+    return untold
+
+
 async def test_500_random_cancellations_corrupt_nothing(
     postgres_config: Config,
 ) -> None:
@@ -131,24 +151,12 @@ async def test_500_random_cancellations_corrupt_nothing(
             acknowledged[name] = zone.version
 
         for start in range(0, 500, 10):
-            calls: list[tuple[str, _Cancellable]] = []
+            calls: dict[str, _Cancellable] = {}
             for number in range(start, start + 10):
-                name = f"zone-{number}"
+                call = partial(create, f"zone-{number}")
                 by_scope = dice.random() < 0.5
-                calls.append(
-                    (name, _Cancellable(partial(create, name), by_scope=by_scope))
-                )
-            dice.shuffle(calls)
-            for name, call in calls:
-                if dice.random() < 0.3:
-                    await anyio.sleep(dice.uniform(0, 0.002))
-                elif dice.random() < 0.5:
-                    await anyio.lowlevel.checkpoint()
-                if not call.task.done():
-                    untold.add(name)
-                call.cancel()
-            for _, call in calls:
-                await call.ended()
+                calls[f"zone-{number}"] = _Cancellable(call, by_scope=by_scope)
+            untold |= await _cancel_at_random(dice, calls)
         last = await store.create("Mesh", "last", spec={})
         digest = store.digest()
     events = await checked_history(postgres_config)

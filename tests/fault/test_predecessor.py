@@ -105,10 +105,11 @@ async def test_watchers_are_told_that_the_log_lost_its_tail(
         seen: list[int] = []
 
         async def watch(after: int) -> None:
-            with pytest.raises(DivergedError):
+            try:
                 async for event in store.watch(after=after):
-                    seen.append(event.position)
-            told.append(after)
+                    seen.append(event.position)  # noqa: PERF401 - looked at below
+            except DivergedError:
+                told.append(after)
 
         for after in (0, 3):
             tasks.start_soon(watch, after)
@@ -152,8 +153,7 @@ async def test_another_log_behind_the_same_address_is_not_followed(
 
         async def watch() -> None:
             with pytest.raises(DivergedError):
-                async for _ in store.watch(after=3):
-                    pytest.fail("an event of another log")
+                await anext(store.watch(after=3))
             told.append("diverged")
 
         tasks.start_soon(watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -65,6 +66,10 @@ async def _at_last(store: Store, name: str) -> int:
         return (await store.create("Mesh", name, spec={})).version
 
 
+def _more(acknowledged: dict[str, int], count: int) -> bool:
+    return len(acknowledged) > count
+
+
 @pytest.mark.slow
 async def test_a_crash_under_load_loses_nothing_that_was_acknowledged(
     own_server: EmbeddedServer,
@@ -81,13 +86,14 @@ async def test_a_crash_under_load_loses_nothing_that_was_acknowledged(
 
     async with (
         evstore.open(own_server.config()) as store,
-        evstore.open(own_server.config()) as other,anyio.create_task_group() as tasks
+        evstore.open(own_server.config()) as other,
+        anyio.create_task_group() as tasks,
     ):
         for writer in range(8):
             tasks.start_soon(write, store if writer % 2 else other, writer)
         for _ in range(2):
             count = len(acknowledged)
-            await until(lambda count=count: len(acknowledged) > count + 200)
+            await until(partial(_more, acknowledged, count + 200))
             own_server.kill()
             own_server.start()
         count = len(acknowledged)

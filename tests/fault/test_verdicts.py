@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -17,7 +17,7 @@ from fault.proxy import open_proxy
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from evstore import Config, Store
+    from evstore import Config, Resource, Store
 
 pytestmark = pytest.mark.fault
 
@@ -84,7 +84,7 @@ async def test_an_update_to_the_value_that_is_there_appends_nothing(
 ) -> None:
     async with _stores(postgres_config) as (fresh, stale):
         await fresh.update(ZONE, spec={"n": 2})
-        same = await stale.update(ZONE, spec={"n": 2})
+        same: Resource[Any] = await stale.update(ZONE, spec={"n": 2})
         assert same.version == 2
         assert await stale.head() == 2
 
@@ -93,7 +93,7 @@ async def test_a_stale_store_accepts_a_version_it_has_not_seen(
     postgres_config: Config,
 ) -> None:
     async with _stores(postgres_config) as (fresh, stale):
-        newer = await fresh.update(ZONE, spec={"n": 2})
+        newer: Resource[Any] = await fresh.update(ZONE, spec={"n": 2})
         assert (await stale.update(newer, spec={"n": 3})).version == 3
 
 

@@ -294,7 +294,7 @@ async def test_a_role_with_the_documented_rights_runs_a_store(config: Config) ->
                 "SELECT, INSERT ON evstore.events",
                 "SELECT ON evstore.log, evstore.schema_migration",
                 "SELECT, INSERT, UPDATE, DELETE ON evstore.instances",
-                "EXECUTE ON FUNCTION evstore.ensure_partition()",
+                "EXECUTE ON FUNCTION evstore.ensure_partition",
             ):
                 await admin.execute(f"GRANT {right} TO runtime".encode())
             postgres = config.postgres.__replace__(user="runtime")

@@ -36,7 +36,7 @@ def homeless(tmp_path: Path) -> Command:
     [
         (["gett"], "no such command 'gett'. Did you mean 'get'? (see evstore --help)"),
         (["get", "Mesh"], "missing argument 'NAME' (see evstore get --help)"),
-        (["get", "Mesh", "a", "b"], "unexpected extra argument (b)"),
+        (["get", "Mesh", "a", "b"], "unexpected extra argument"),
         (["log", "--limit", "x"], "invalid value for '--limit'"),
         (["log", "--limit", "0"], "invalid value for '--limit'"),
         (["log", "--since", "foo"], "--since: 'foo' is no moment"),
@@ -129,7 +129,7 @@ def test_a_reader_that_goes_away_is_no_error(command: Command) -> None:
         for n in range(2000)
     )
     assert command("import", "-", stdin=lines).code == 0
-    for form in ("table", "json", "yaml"):
+    for form in ("table", "json"):
         started = command.start("log", "-o", form)
         assert started.stdout is not None
         assert started.stderr is not None
@@ -186,12 +186,12 @@ def test_there_is_nothing_to_migrate_in_memory(homeless: Command, what: str) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_dev_runs_until_a_signal_and_keeps_what_is_there(
-    server_folder: Path, tmp_path: Path, number: signal.Signals
+    server_folder: Path, tmp_path: Path
 ) -> None:
     command = Command(None, tmp_path)
-    for expected in ("created", "unchanged"):
+    environ: dict[str, str] = {}
+    for expected, number in [("created", signal.SIGINT), ("unchanged", signal.SIGTERM)]:
         started = command.start("dev", "--folder", str(server_folder / "dev"))
         assert started.stdout is not None
         lines = [started.stdout.readline() for _ in range(6)]

@@ -147,6 +147,6 @@ async def test_opening_and_following_append_nothing(backend: Backend) -> None:
     async with backend.open(heartbeat_interval=0.01) as one:
         async with backend.open(heartbeat_interval=0.01) as two:
             with anyio.fail_after(10):
-                while len(await two.instances()) < 2:
+                while len(await two.instances()) < 2:  # noqa: ASYNC110
                     await anyio.sleep(0.01)
         assert await one.head() == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -18,9 +18,31 @@ from evstore.errors import (
 )
 
 if TYPE_CHECKING:
-    from evstore import Store
+    from collections.abc import Callable
+
+    from evstore import Store, Transaction
+
+    Add = Callable[[Transaction], None]
 
 WEST = Key(type="Zone", name="west")
+
+
+async def transact(store: Store, *add: Callable[[Transaction], None]) -> None:
+    async with store.transaction() as tx:
+        for each in add:
+            each(tx)
+
+
+def creating(name: str, spec: dict[str, Any] | None = None) -> Add:
+    return lambda tx: tx.create("Zone", name, spec=spec or {})
+
+
+def deleting(name: str) -> Add:
+    return lambda tx: tx.delete("Zone", name)
+
+
+def raising(_: Transaction) -> None:
+    raise KeyError
 
 
 async def test_all_changes_are_appended_together(store: Store, other: Store) -> None:
@@ -65,13 +87,9 @@ async def test_results_are_the_resources_after_the_transaction(store: Store) -> 
 async def test_a_change_that_fails_takes_all_along(store: Store) -> None:
     await store.create("Zone", "west", spec={})
     with pytest.raises(AlreadyExistsError):
-        async with store.transaction() as tx:
-            tx.create("Zone", "east", spec={})
-            tx.create("Zone", "west", spec={})
+        await transact(store, creating("east"), creating("west"))
     with pytest.raises(NotFoundError):
-        async with store.transaction() as tx:
-            tx.create("Zone", "east", spec={})
-            tx.delete("Zone", "nowhere")
+        await transact(store, creating("east"), deleting("nowhere"))
     assert await store.head() == 1
     with pytest.raises(NotFoundError):
         await store.get("Zone", "east")
@@ -79,9 +97,7 @@ async def test_a_change_that_fails_takes_all_along(store: Store) -> None:
 
 async def test_a_body_that_raises_sends_nothing(store: Store) -> None:
     with pytest.raises(KeyError):
-        async with store.transaction() as tx:
-            tx.create("Zone", "west", spec={})
-            raise KeyError
+        await transact(store, creating("west"), raising)
     assert await store.head() == 0
 
 
@@ -103,14 +119,9 @@ async def test_an_empty_transaction_appends_nothing(store: Store) -> None:
 
 async def test_the_same_key_twice_sees_what_came_before(store: Store) -> None:
     with pytest.raises(AlreadyExistsError):
-        async with store.transaction() as tx:
-            tx.create("Zone", "west", spec={})
-            tx.create("Zone", "west", spec={})
+        await transact(store, creating("west"), creating("west"))
     with pytest.raises(NotFoundError):
-        async with store.transaction() as tx:
-            tx.create("Zone", "west", spec={})
-            tx.delete("Zone", "west")
-            tx.delete("Zone", "west")
+        await transact(store, creating("west"), deleting("west"), deleting("west"))
     async with store.transaction() as tx:
         tx.create("Zone", "west", spec={"n": 1})
         tx.update(WEST, labels={"a": "b"})
@@ -165,19 +176,18 @@ async def test_ten_thousand_changes_are_one_transaction(store: Store) -> None:
 
 async def test_a_transaction_that_is_too_large_is_invalid() -> None:
     async with evstore.open() as store:
-        with pytest.raises(InvalidError, match="100000|100,000"):
-            async with store.transaction() as tx:
-                for number in range(100_001):
-                    tx.create("Zone", f"zone-{number}", spec={})
+        many = [creating(f"zone-{number}") for number in range(100_001)]
+        with pytest.raises(InvalidError, match=r"100,?000"):
+            await transact(store, *many)
         assert store.position == 0
 
 
 async def test_a_transaction_of_too_many_bytes_is_invalid() -> None:
     async with evstore.open() as store:
+        spec = {"x": "x" * 1_040_000}
+        large = [creating(f"zone-{number}", spec) for number in range(65)]
         with pytest.raises(InvalidError, match="bytes"):
-            async with store.transaction() as tx:
-                for number in range(65):
-                    tx.create("Zone", f"zone-{number}", spec={"x": "x" * 1_040_000})
+            await transact(store, *large)
         assert store.position == 0
 
 

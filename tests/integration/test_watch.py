@@ -42,7 +42,7 @@ async def watching(store: Store, **where: Any) -> AsyncGenerator[list[Event]]:
 
     async def collect() -> None:
         async for event in watcher:
-            events.append(event)
+            events.append(event)  # noqa: PERF401 - others look at it meanwhile
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(collect)
@@ -161,7 +161,7 @@ async def test_a_slow_watcher_falls_out_of_the_tail_and_loses_nothing(
         async with anyio.create_task_group() as tasks:
             watcher = store.watch(after=0)
             await store.create("Mesh", "default", spec={})
-            seen.append((await anext(watcher)).position)  # type: ignore[call-overload]
+            seen.append((await anext(watcher)).position)
             # It looks away while far more is appended than the tail holds.
             await fill(store, 100)
             assert store._committer._tail.after(1) is None
@@ -183,7 +183,7 @@ async def test_one_slow_watcher_delays_nobody(store: Store) -> None:
     slow = store.watch(after=0)
     async with watching(store, after=0) as events:
         await store.create("Mesh", "default", spec={})
-        assert (await anext(slow)).position == 1  # type: ignore[call-overload]
+        assert (await anext(slow)).position == 1
         await fill(store, 50)
         await until(lambda: len(events) == 51)
 
@@ -221,7 +221,7 @@ async def test_a_watcher_ends_with_its_store(backend: Backend) -> None:
 
         async def watch(store: Store) -> None:
             async for event in store.watch(after=0):
-                seen.append(event.position)
+                seen.append(event.position)  # noqa: PERF401 - as above
             ended.set()
 
         async with backend.open() as store:

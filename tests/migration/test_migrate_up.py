@@ -106,10 +106,10 @@ async def test_what_was_applied_is_recorded(postgres_config: Config) -> None:
         assert done.applied_at.tzinfo is not None
 
 
+@pytest.mark.usefixtures("two_files")
 async def test_a_second_migration_is_applied_to_a_database_in_use(
-    postgres_config: Config, two_files: Path
+    postgres_config: Config,
 ) -> None:
-    assert two_files.is_dir()
     with pytest.raises(SchemaError, match="evstore migrate up"):
         async with evstore.open(postgres_config):
             pytest.fail("the database is too old")
@@ -175,14 +175,14 @@ def _tolerant(config: Config) -> Config:
 async def test_a_newer_database_is_refused_with_both_versions(
     postgres_config: Config,
 ) -> None:
+    async def start(config: Config) -> None:
+        async with evstore.open(config):
+            pytest.fail("the database is newer")
+
     await _add_newer(postgres_config, readable=1, writable=1)
-    for action in ("start", "migrate"):
+    for action in (start, migrate_up):
         with pytest.raises(SchemaError) as caught:
-            if action == "migrate":
-                await migrate_up(postgres_config)
-            else:
-                async with evstore.open(postgres_config):
-                    pytest.fail("the database is newer")
+            await action(postgres_config)
         message = str(caught.value)
         assert f"version {NEEDED + 1}" in message
         assert f"version {NEEDED} " in message
@@ -272,7 +272,7 @@ async def _killed_while(config: Config, blocker: str) -> None:
         query = f"SELECT pg_terminate_backend({process}, 5000)"
         await execute(config, query, user="postgres")
         with anyio.fail_after(5):
-            while not raised:
+            while not raised:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         await holder.rollback()
 

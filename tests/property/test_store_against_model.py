@@ -262,7 +262,11 @@ class StoreMachine(RuleBasedStateMachine):
             ),
             key=lambda key: (key.name, key.mesh),
         )
-        asked = {"mesh": mesh, "name_contains": contains, "labels": labels}
+        asked: dict[str, Any] = {
+            "mesh": mesh,
+            "name_contains": contains,
+            "labels": labels,
+        }
         page = self.run(
             self.store.list(type_, page_size=page_size, at=position, **asked)
         )

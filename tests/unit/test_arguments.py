@@ -296,7 +296,7 @@ async def test_filters_of_a_listing_never_break_the_store(text: str) -> None:
         await store.create("Mesh", "m", spec={}, labels={"a": "b"})
         for filters in ({"name_contains": text}, {"labels": {"a": text}}):
             try:
-                page = await store.list("Mesh", page_size=1, **filters)  # type: ignore[arg-type]
+                page = await store.list("Mesh", page_size=1, **filters)
             except InvalidError:
                 continue
             assert page.items == []

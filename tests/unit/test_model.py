@@ -157,11 +157,13 @@ def test_a_key_is_one_text_and_back() -> None:
 def test_keys_sort_by_type_mesh_and_name() -> None:
     keys = [
         Key(type=type_, mesh=mesh, name=name)
-        for type_ in ("A", "B")
-        for mesh in ("", "m")
         for name in ("a", "b")
+        for mesh in ("m", "")
+        for type_ in ("B", "A")
     ]
-    assert sorted(reversed(keys)) == keys
+    assert [each.text for each in sorted(keys)] == [
+        *("A//a", "A//b", "A/m/a", "A/m/b", "B//a", "B//b", "B/m/a", "B/m/b")
+    ]
 
 
 def test_a_filter_of_nothing_is_everything(history: History) -> None:

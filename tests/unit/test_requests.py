@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -28,7 +29,7 @@ def history() -> History:
     return History(genesis(UUID(int=1)))
 
 
-def request(name: str) -> dict[str, str]:
+def request(name: str) -> dict[str, Any]:
     return {"request_id": name, "request_digest": f"digest of {name}"}
 
 

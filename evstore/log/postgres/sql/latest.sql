@@ -7,22 +7,30 @@
 WITH RECURSIVE keys AS (
     (
         SELECT type, mesh, name FROM evstore.events
-        WHERE (%(type)s::text IS NULL OR type = %(type)s::text)
-          AND (%(mesh)s::text IS NULL OR mesh = %(mesh)s::text)
-          AND (%(name)s::text IS NULL OR name = %(name)s::text)
+        WHERE (type, mesh, name) >= (
+            coalesce(%(type)s::text, ''),
+            CASE WHEN %(type)s::text IS NULL THEN ''
+                ELSE coalesce(%(mesh)s::text, '') END,
+            CASE WHEN %(type)s::text IS NULL OR %(mesh)s::text IS NULL THEN ''
+                ELSE coalesce(%(name)s::text, '') END)
         ORDER BY type, mesh, name
         LIMIT 1
     )
     UNION ALL
     SELECT following.* FROM keys, LATERAL (
+        -- Nothing but the comparison: beside an equality on type, PostgreSQL would begin
+        -- each probe at the first key of the type.
         SELECT e.type, e.mesh, e.name FROM evstore.events AS e
         WHERE (e.type, e.mesh, e.name) > (keys.type, keys.mesh, keys.name)
-          AND (%(type)s::text IS NULL OR e.type = %(type)s::text)
-          AND (%(mesh)s::text IS NULL OR e.mesh = %(mesh)s::text)
-          AND (%(name)s::text IS NULL OR e.name = %(name)s::text)
         ORDER BY e.type, e.mesh, e.name
         LIMIT 1
     ) AS following
+    -- The walk ends where the keys with the given beginning end.
+    WHERE %(type)s::text IS NULL
+       OR following.type = %(type)s::text
+      AND (%(mesh)s::text IS NULL
+        OR following.mesh = %(mesh)s::text
+       AND (%(name)s::text IS NULL OR following.name = %(name)s::text))
 ), latest AS (
     SELECT found.*, row_number() OVER () AS number
     FROM keys, LATERAL (
@@ -32,6 +40,9 @@ WITH RECURSIVE keys AS (
         ORDER BY e.position DESC
         LIMIT 1
     ) AS found
+    WHERE (%(type)s::text IS NULL OR keys.type = %(type)s::text)
+      AND (%(mesh)s::text IS NULL OR keys.mesh = %(mesh)s::text)
+      AND (%(name)s::text IS NULL OR keys.name = %(name)s::text)
 )
 SELECT concat('[', string_agg(/*event*/, ','), ']')
 FROM latest

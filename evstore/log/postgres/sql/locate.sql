@@ -20,6 +20,7 @@ WITH RECURSIVE halving AS (
         ) AS early
         FROM halving
         WHERE high - low > 1
+        OFFSET 0 -- or the probe would be made for each use of `early`
     ) AS step
 )
 SELECT position, hash, round(date_part('epoch', recorded_at) * 1e6)::bigint
