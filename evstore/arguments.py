@@ -205,11 +205,12 @@ class Arguments:
         owner: Resource[Any] | Key | None,
     ) -> object:
         """Return what makes two upserts the same request, whatever they find."""
+        owned_by = _owner(owner)
         return (
             "upsert",
             key.text,
             None if labels is None else _labels(labels),
-            _owner(owner),
+            None if owned_by is None else owned_by.key,
         )
 
     def _spec(self, type_: str, spec: object) -> bytes:
@@ -338,5 +339,6 @@ def _owner(owner: Resource[Any] | Key | None) -> Owner | None:
     if owner is None:
         return None
     if isinstance(owner, Resource):
-        return Owner(owner.record.key, owner.created_version)
+        record = owner.record
+        return Owner(record.key, record.created_version, record.version, record.hash)
     return Owner(_expect_key(owner, "owner").text)

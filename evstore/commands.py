@@ -64,10 +64,25 @@ class Precondition(msgspec.Struct, frozen=True, gc=False):
 
 
 class Owner(msgspec.Struct, frozen=True, gc=False):
-    """The owner that a new resource gets; with a version, that very incarnation."""
+    """The owner that a new resource gets; with a version, that very incarnation.
+
+    A resource that was handed out names its incarnation by `created_version`. Its own
+    version and hash show, as far as they can, that it is of this very log.
+    """
 
     key: str
     created_version: int | None = None
+    version: int = 0
+    hash: bytes = b""
+
+    def is_incarnation_of(self, record: Record) -> bool:
+        """Whether `record` is the owner that is meant, perhaps changed since."""
+        if self.created_version is None:
+            return True
+        same_log = record.version > self.version or (
+            record.version == self.version and record.hash == self.hash
+        )
+        return same_log and record.created_version == self.created_version
 
 
 class Create(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -259,7 +274,7 @@ class _Working:
         record = self._state.get(owner.key)
         same = owner.created_version is None or (
             record is not None
-            and record.created_version == owner.created_version
+            and owner.is_incarnation_of(record)
             and owner.key not in self._created
         )
         if self._body(owner.key) is None or not same:

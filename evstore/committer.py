@@ -31,6 +31,7 @@ from .errors import (
 )
 from .log import (
     BusyError,
+    ForeignLogError,
     HeadMovedError,
     InDoubtError,
     RejectedError,
@@ -184,10 +185,12 @@ class Committer:
         """
         self._closing = True
         self._work.set()
-        with anyio.move_on_after(seconds):
-            await self._ended.wait()
-        self._scope.cancel()
-        self._tail.close()
+        try:
+            with anyio.move_on_after(seconds):
+                await self._ended.wait()
+        finally:
+            self._scope.cancel()
+            self._tail.close()
 
     async def _serve(self) -> None:
         while not (self._closing and not self._queue):
@@ -270,11 +273,12 @@ class Committer:
         """Wait for the turn, read what is new, then decide and append with nobody else."""
         in_doubt = False
         async with self._log.turn() as turn:
-            await self._read_on(turn)
-            # Whoever came while we waited comes along.
+            # Whoever came while we waited comes along; before the read, so that it is
+            # after their arrival.
             if not self._batch[0].alone:
                 room = self._limits.batch_commands_max - len(self._batch)
                 self._batch += self._take(room)
+            await self._read_on(turn)
             attempt = self._decide()
             if attempt.events:
                 self._mark_sent(attempt)
@@ -366,25 +370,31 @@ class Committer:
         failures = 0
         while True:
             try:
-                following = await self._log.read_on(attempt.after)
-                if following:
-                    if following[0].tx != attempt.events[0].tx:
-                        return False
-                    # Found by reading: visible, but perhaps not replicated yet.
-                    await self._log.settle()
-                    return True
-                await self._log.append(attempt.events, after=attempt.after)
+                return await self._ask_or_resend(attempt)
             except HeadMovedError:
                 continue
-            except DivergedError:
-                # The event before ours is gone: ours cannot be there either.
-                return False
             except (InDoubtError, BusyError, StampError, StoreError):
-                # Also a refused login: whatever it is, it does not tell the outcome.
+                # Also a refused login, or another log behind the address: whatever it
+                # is, it does not tell the outcome.
                 failures += 1
                 await self._pause(failures)
-            else:
-                return True
+
+    async def _ask_or_resend(self, attempt: _Attempt) -> bool:
+        try:
+            following = await self._log.read_on(attempt.after)
+        except ForeignLogError:
+            raise
+        except DivergedError:
+            # The event before ours is gone: ours cannot be there either.
+            return False
+        if not following:
+            await self._log.append(attempt.events, after=attempt.after)
+            return True
+        if following[0].tx != attempt.events[0].tx:
+            return False
+        # Found by reading: visible, but perhaps not replicated yet.
+        await self._log.settle()
+        return True
 
     def _separate(self, error: RejectedError) -> None:
         """One of the batch's events is refused: append transaction by transaction."""

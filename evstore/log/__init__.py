@@ -11,6 +11,7 @@ from evstore.errors import ConfigError
 from .contract import (
     AppendError,
     BusyError,
+    ForeignLogError,
     HeadMovedError,
     InDoubtError,
     Instance,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AppendError",
     "BusyError",
+    "ForeignLogError",
     "HeadMovedError",
     "InDoubtError",
     "Instance",

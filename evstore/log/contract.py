@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from evstore.errors import DivergedError
 from evstore.model import ANY, Filter
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 CHUNK_EVENTS: int = 500
 CHUNK_BYTES_MAX: int = 8 * 1024 * 1024
+
+
+class ForeignLogError(DivergedError):
+    """Another log is behind the address now; what was appended to the own is unknown."""
 
 
 class AppendError(Exception):

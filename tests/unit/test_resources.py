@@ -59,8 +59,11 @@ def test_an_update_keeps_the_incarnation(history: History) -> None:
 
 def test_a_deletion_leaves_nothing(history: History) -> None:
     history.transaction(create(A))
+    before = history.projections.resources.get(A)
     (event,) = history.transaction(delete(A))
-    assert fold(None, event) is None
+    assert fold(before, event) is None
+    with pytest.raises(AssertionError):
+        fold(None, event)
 
 
 def test_the_announcement_of_a_redaction_leaves_the_version(history: History) -> None:

@@ -167,12 +167,7 @@ class PostgresLog:
         Raises:
             UnavailableError: the commit was not acknowledged.
         """
-        connection = await self._writer.connection()
-        with translated(self._config.postgres):
-            # Not an event: a record in the write-ahead log that nobody reads.
-            await connection.execute(
-                "SELECT pg_logical_emit_message(true, 'evstore', 'settle')"
-            )
+        await self._writer.settle()
 
     async def beat(self, instance: Instance) -> None:
         """Record a heartbeat of this instance, and see to the next partition."""

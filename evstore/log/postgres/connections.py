@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import psycopg
+from psycopg import pq
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from evstore.config import TlsMode
@@ -23,7 +24,41 @@ if TYPE_CHECKING:
 
     from evstore.config import PostgresConfig
 
-Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+
+class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """A connection that is made without a look at libpq's environment variables.
+
+    Parameters that are given win over PG* variables, but some variables have no
+    parameter (PGSERVICE, PGTZ, PGDATESTYLE), and a libpq reads more of them with every
+    release. They are out of sight while libpq works on the connection, one step of it
+    at a time, so that nothing else in the process ever misses them.
+    """
+
+    @classmethod
+    def _connect_gen(cls, *args: Any, **kwargs: Any) -> Generator[Any, Any, Self]:
+        steps: Generator[Any, Any, Self] = super()._connect_gen(*args, **kwargs)
+        answer: Any = None
+        while True:
+            with _without_environment():
+                try:
+                    question = steps.send(answer)
+                except StopIteration as end:
+                    made: Self = end.value
+                    return made
+            answer = yield question
+
+
+@contextlib.contextmanager
+def _without_environment() -> Generator[None]:
+    hidden = {name: os.environ[name] for name in os.environ if name[:2] == "PG"}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 Pool = AsyncConnectionPool[Connection]
 
 _SSL_MODES: Final = {
@@ -33,6 +68,7 @@ _SSL_MODES: Final = {
     TlsMode.VERIFY_FULL: "verify-full",
 }
 _CHECKED: Final = (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
+_LIBPQ_16: Final = 160_000
 # No file can be below a device: libpq finds nothing there and looks nowhere else.
 _NO_FILE: Final = "/dev/null/none"
 # The writer and the listener have connections of their own beside the pool.
@@ -42,7 +78,10 @@ _OUTSIDE_POOL: Final = 2
 def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
     """Return what to hand to `psycopg.connect` for a connection with this purpose."""
     tls = config.tls
+    # psycopg itself looks for this one, where its libpq knows it.
+    balance = {"load_balance_hosts": "disable"} if pq.version() >= _LIBPQ_16 else {}
     return {
+        **balance,
         "host": config.host,
         "hostaddr": "",
         "port": config.port,
@@ -79,7 +118,7 @@ async def connect(config: PostgresConfig, *, purpose: str) -> Connection:
         UnavailableError: the server cannot be reached.
     """
     with translated(config):
-        return await psycopg.AsyncConnection.connect(
+        return await Connection.connect(
             **parameters(config, purpose=purpose), autocommit=True
         )
 
@@ -91,7 +130,7 @@ def make_pool(
     largest = max(1, config.max_open_connections - _OUTSIDE_POOL)
     return AsyncConnectionPool(
         "",
-        connection_class=psycopg.AsyncConnection,
+        connection_class=Connection,
         kwargs={**parameters(config, purpose="reader"), "autocommit": True},
         min_size=min(config.min_open_connections, largest),
         max_size=largest,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import psycopg
 from psycopg import errors as pg
 
 from evstore.errors import SchemaError
@@ -35,6 +36,7 @@ _HEADER: Final = re.compile(
     r"-- evstore: readable_from (?P<readable>\d+), writable_from (?P<writable>\d+)\n"
 )
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1702261620, 3)"
+_MISTAKES: Final = ("0A", "22", "23", "42", "54")
 _ADVICE: Final = 'Run "evstore migrate up"'
 _TABLE: Final = """
     CREATE SCHEMA IF NOT EXISTS evstore;
@@ -181,7 +183,7 @@ async def _next_step(connection: Connection) -> Migration | None:
         migration = missing[0]
         if migration.version == 1:
             await connection.execute(_TABLE)
-        await connection.execute(migration.sql.encode())
+        await _run(connection, migration)
         await connection.execute(
             _RECORD,
             (
@@ -193,6 +195,20 @@ async def _next_step(connection: Connection) -> Migration | None:
             ),
         )
         return migration
+
+
+async def _run(connection: Connection, migration: Migration) -> None:
+    try:
+        await connection.execute(migration.sql.encode())
+    except psycopg.Error as error:
+        state = error.sqlstate or ""
+        if not state.startswith(_MISTAKES):
+            raise
+        # It would fail again: the database or the file is not what it has to be.
+        parts = (error.diag.message_primary, error.diag.message_hint)
+        reason = ". ".join(part for part in parts if part)
+        message = f"migration {migration.version} ({migration.name}) failed: {reason}"
+        raise SchemaError(message) from error
 
 
 async def _applied_in_transaction(connection: Connection) -> list[Applied]:

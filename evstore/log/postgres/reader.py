@@ -9,8 +9,7 @@ from weakref import WeakSet
 import msgspec
 from psycopg import sql
 
-from evstore.errors import DivergedError
-from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS
+from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS, ForeignLogError
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import statements
@@ -64,8 +63,7 @@ class Reader:
         with translated(self._config):
             async with self._pool.connection() as connection:
                 if connection in self._foreign:
-                    message = "the database holds another log than the one opened"
-                    raise DivergedError(message)
+                    raise ForeignLogError
                 yield connection
 
     async def row(

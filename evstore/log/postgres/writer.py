@@ -14,10 +14,11 @@ import psycopg
 from psycopg import errors as pg
 
 from evstore.clock import OffsetClock, boot_microseconds
-from evstore.errors import DivergedError
+from evstore.errors import DivergedError, StoreError, UnavailableError
 from evstore.log.contract import (
     CHUNK_BYTES_MAX,
     BusyError,
+    ForeignLogError,
     HeadMovedError,
     InDoubtError,
     RejectedError,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from .connections import Connection
 
 READ_ON_EVENTS: Final = 2_000
+# What turn.sql lets a waiter wait.
+TURN_SECONDS_MAX: Final = 5.0
 _ENSURE_PARTITION: Final = "SELECT evstore.ensure_partition(%s)"
 _UNANSWERED: Final = ("08", "57P")
 _NEVER_STORABLE: Final = ("22", "23", "54")
@@ -53,7 +56,7 @@ class Writer:
     def __init__(self, config: Config, identity: UUID, clock: OffsetClock) -> None:
         self._config = config.postgres
         self._notify = "on" if config.evstore.notify else "off"
-        self._append_seconds = config.evstore.limits.append_timeout
+        self._seconds = config.evstore.limits.append_timeout
         self._identity = identity
         self._clock = clock
         self._connection: Connection | None = None
@@ -82,7 +85,7 @@ class Writer:
         await self.aclose()
         connection = await connect(self._config, purpose="writer")
         try:
-            with translated(self._config):
+            with self._bounded(connection):
                 await connection.execute(statements.SESSION_WRITER)
                 sent = boot_microseconds()
                 cursor = await connection.execute(statements.IDENTITY)
@@ -92,8 +95,7 @@ class Writer:
             raise
         if row is None or row[0] != self._identity:
             await connection.close()
-            message = "the database holds another log than the one that was opened"
-            raise DivergedError(message)
+            raise ForeignLogError
         self._clock.measure(row[2], sent=sent, received=boot_microseconds())
         connection.add_notice_handler(self._notice)
         arrays.register(connection)
@@ -106,16 +108,23 @@ class Writer:
         try:
             await self._insert(connection, events, after)
         except _NoPartitionError:
-            with translated(self._config):
-                await connection.execute(_ENSURE_PARTITION, (len(events),))
+            await self._make_partition(connection, len(events))
             # Nothing was applied: the caller tries again, now with a partition.
             raise HeadMovedError from None
 
     async def read_on(self, after: Head) -> list[StoredEvent]:
         """Return whole transactions after a place; see the log's contract."""
+        return await self._read_on(await self.connection(), after)
+
+    async def settle(self) -> None:
+        """Commit something behind what is visible; see the log's contract."""
         connection = await self.connection()
-        with translated(self._config):
-            return await _read_on(connection, after)
+        try:
+            with self._answered(connection):
+                await connection.execute(statements.SETTLE)
+        except InDoubtError as error:
+            message = "the server did not say that the log is safe"
+            raise UnavailableError(message) from error
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Turn]:
@@ -123,7 +132,7 @@ class Writer:
         connection = await self.connection()
         turn = Turn(self, connection)
         try:
-            with translated(self._config):
+            with self._bounded(connection, more=TURN_SECONDS_MAX):
                 await connection.execute("BEGIN")
                 await connection.execute(statements.TURN, prepare=True)
             yield turn
@@ -134,16 +143,16 @@ class Writer:
     async def _give_up_turn(self, connection: Connection) -> None:
         """End the transaction and its lock for certain, whatever went wrong."""
         try:
-            await connection.execute("ROLLBACK")
-        except psycopg.Error:
+            with self._bounded(connection):
+                await connection.execute("ROLLBACK")
+        except StoreError:
             await self.aclose()
 
     async def read_in_turn(
         self, connection: Connection, after: Head
     ) -> list[StoredEvent]:
         """Read on inside a turn."""
-        with translated(self._config):
-            return await _read_on(connection, after)
+        return await self._read_on(connection, after)
 
     async def append_in_turn(
         self, connection: Connection, events: Sequence[StoredEvent], after: Head
@@ -152,13 +161,34 @@ class Writer:
         try:
             await self._insert(connection, events, after, in_turn=True)
         except _NoPartitionError:
-            await connection.execute("ROLLBACK")
-            with translated(self._config):
-                await connection.execute(_ENSURE_PARTITION, (len(events),))
+            await self._give_up_turn(connection)
+            await self._make_partition(connection, len(events))
             raise HeadMovedError from None
         # From here on the server may commit without our hearing of it.
         with self._answered(connection):
             await connection.execute("COMMIT")
+
+    async def _make_partition(self, connection: Connection, events: int) -> None:
+        with self._bounded(connection):
+            await connection.execute(_ENSURE_PARTITION, (events,))
+
+    async def _read_on(self, connection: Connection, after: Head) -> list[StoredEvent]:
+        binds = {
+            "after": after.position,
+            "hash": after.hash,
+            "count": READ_ON_EVENTS,
+            "bytes": CHUNK_BYTES_MAX,
+        }
+        with self._bounded(connection):
+            cursor = await connection.execute(statements.READ_ON, binds, prepare=True)
+            row = await cursor.fetchone()
+        assert row is not None, "the statement returns one row"
+        if not row[0]:
+            message = (
+                f"the log has no event {after.position} with the hash that was read"
+            )
+            raise DivergedError(message)
+        return decode(row[1])
 
     async def _insert(
         self,
@@ -194,6 +224,12 @@ class Writer:
         assert inserted == len(events), f"{inserted} of {len(events)} rows inserted"
 
     @contextmanager
+    def _bounded(self, connection: Connection, more: float = 0.0) -> Generator[None]:
+        """Bound the wait for what changes nothing: a lost answer means unavailable."""
+        with translated(self._config), _deadline(connection, self._seconds + more):
+            yield
+
+    @contextmanager
     def _answered(self, connection: Connection) -> Generator[None]:
         """Bound the wait for an answer, and say what the lack of one means.
 
@@ -201,19 +237,15 @@ class Writer:
         that waits for its replica, and would make it look like a failure.
         """
         self._warned = False
-        timer = asyncio.get_running_loop().call_later(
-            self._append_seconds, cut, connection
-        )
         try:
-            yield
+            with _deadline(connection, self._seconds):
+                yield
         except psycopg.Error as error:
             raise self._outcome(error) from error
         except BaseException:
             # Cancelled while the statement was under way: nobody heard the answer.
             cut(connection)
             raise
-        finally:
-            timer.cancel()
         if self._warned:
             raise InDoubtError("the server warned while appending")
 
@@ -259,23 +291,14 @@ class _NoPartitionError(Exception):
     """The partition for these positions has not been made; nothing was applied."""
 
 
-async def _read_on(connection: Connection, after: Head) -> list[StoredEvent]:
-    cursor = await connection.execute(
-        statements.READ_ON,
-        {
-            "after": after.position,
-            "hash": after.hash,
-            "count": READ_ON_EVENTS,
-            "bytes": CHUNK_BYTES_MAX,
-        },
-        prepare=True,
-    )
-    row = await cursor.fetchone()
-    assert row is not None, "the statement returns one row"
-    if not row[0]:
-        message = f"the log has no event {after.position} with the hash that was read"
-        raise DivergedError(message)
-    return decode(row[1])
+@contextmanager
+def _deadline(connection: Connection, seconds: float) -> Generator[None]:
+    """Shut the socket where a statement takes longer; its execution then fails."""
+    timer = asyncio.get_running_loop().call_later(seconds, cut, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _columns(events: Sequence[StoredEvent]) -> dict[str, Any]:
