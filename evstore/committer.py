@@ -11,21 +11,18 @@ the same batch succeeded, or one read after the state's position found nothing.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - answers are futures: a caller may be cancelled, a batch not
-import os
+import asyncio  # noqa: TID251 - wakes the task, and makes the callers' futures
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from .batch import Attempt, Pending, Verdict, decide_batch
 from .clock import boot_microseconds
-from .commands import Command, Repeated, decide, stamp
 from .errors import (
     DivergedError,
     InvalidError,
-    OutcomeUnknownError,
     StoreError,
     UnavailableError,
 )
@@ -37,66 +34,21 @@ from .log import (
     RejectedError,
     StampError,
 )
-from .model import Head, Record, StoredEvent
 from .projection import Projections
-from .requests import RequestOverlay
-from .resources import Overlay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .commands import Command
     from .config import Limits
     from .log import Log, Turn
+    from .model import StoredEvent
     from .watch import Tail
 
 FOREIGN_MICROSECONDS: Final = 20_000
-FOLLOW_PAUSE_SECONDS: Final = 0.005
 RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 OVERDUE_CHECK_SECONDS: Final = 0.25
-
-Verdict = list[Record | None] | Repeated
-
-
-@dataclass(slots=True, eq=False)
-class _Pending:
-    """A command that waits for its verdict.
-
-    `tx` stays the same over all attempts to append it: it tells, when an answer was
-    lost, whether what stands in the log is this command.
-    """
-
-    command: Command
-    answer: asyncio.Future[Verdict]
-    deadline: int
-    tx: str = ""
-    sent: bool = False
-    alone: bool = False
-
-    def succeed(self, verdict: Verdict) -> None:
-        if not self.answer.done():
-            self.answer.set_result(verdict)
-
-    def fail(self, error: BaseException) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """A batch as it was decided: frozen bytes, and the verdicts that hang on them."""
-
-    after: Head
-    events: list[StoredEvent] = field(default_factory=list[StoredEvent])
-    verdicts: list[tuple[_Pending, Verdict | StoreError]] = field(
-        default_factory=list[tuple[_Pending, "Verdict | StoreError"]]
-    )
-
-    def answer(self) -> None:
-        for pending, verdict in self.verdicts:
-            if isinstance(verdict, StoreError):
-                pending.fail(verdict)
-            else:
-                pending.succeed(verdict)
+ABANDON_SECONDS: Final = 0.5
 
 
 class Committer:
@@ -109,13 +61,14 @@ class Committer:
         self._log = log
         self._tail = tail
         self._limits = limits
-        self._queue: deque[_Pending] = deque()
-        self._batch: list[_Pending] = []
+        self._queue: deque[Pending] = deque()
+        self._batch: list[Pending] = []
         self._work = asyncio.Event()
         self._ended = anyio.Event()
         self._scope = anyio.CancelScope(shield=True)
         self._behind = False
         self._closing = False
+        self._abandoned = False
         self._foreign_at = -FOREIGN_MICROSECONDS
 
     # What other tasks call.
@@ -138,7 +91,7 @@ class Committer:
         if len(self._queue) >= self._limits.queue_commands_max:
             message = f"{len(self._queue)} commands are waiting; try again in a moment"
             raise UnavailableError(message)
-        pending = _Pending(
+        pending = Pending(
             command,
             asyncio.get_running_loop().create_future(),
             boot_microseconds() + int(self._limits.command_timeout * 1e6),
@@ -189,7 +142,12 @@ class Committer:
             with anyio.move_on_after(seconds):
                 await self._ended.wait()
         finally:
-            self._scope.cancel()
+            if not self._ended.is_set():
+                # A statement under way ends with its socket: cancelling it would cancel
+                # it at the server. What is left after a moment only waits or connects.
+                self._abandoned = True
+                self._log.abort()
+                self._scope.deadline = anyio.current_time() + ABANDON_SECONDS
             self._tail.close()
 
     async def _serve(self) -> None:
@@ -202,9 +160,9 @@ class Committer:
                 self._behind = False
                 await self._catch_up()
 
-    def _take(self, count: int) -> list[_Pending]:
+    def _take(self, count: int) -> list[Pending]:
         """Take the next commands; one that must go alone goes alone."""
-        batch: list[_Pending] = []
+        batch: list[Pending] = []
         while self._queue and len(batch) < count:
             if self._queue[0].alone and batch:
                 break
@@ -215,7 +173,7 @@ class Committer:
                 break
         return batch
 
-    async def _commit(self, batch: list[_Pending]) -> None:
+    async def _commit(self, batch: list[Pending]) -> None:
         """Bring a batch to its end: every command gets its verdict."""
         self._batch = batch
         failures = 0
@@ -261,7 +219,7 @@ class Committer:
             self._batch = self._batch[len(attempt.verdicts) :]
             attempt.answer()
             return
-        self._mark_sent(attempt)
+        attempt.mark_sent()
         try:
             await self._log.append(attempt.events, after=attempt.after)
         except InDoubtError:
@@ -281,7 +239,7 @@ class Committer:
             await self._read_on(turn)
             attempt = self._decide()
             if attempt.events:
-                self._mark_sent(attempt)
+                attempt.mark_sent()
                 try:
                     await turn.append(attempt.events, after=attempt.after)
                 except InDoubtError:
@@ -290,63 +248,17 @@ class Committer:
             raise HeadMovedError
         self._settled(attempt)
 
-    def _decide(self) -> _Attempt:
-        """Decide the batch in order, as far as its bytes allow.
-
-        Nothing is in doubt here: a caller that gave up takes its command along.
-        """
+    def _decide(self) -> Attempt:
+        """Decide the batch; a caller that gave up takes its command along."""
         self._batch = [each for each in self._batch if not each.answer.done()]
-        projections = self.projections
-        attempt = _Attempt(projections.head)
-        resources = Overlay(projections.resources)
-        requests = RequestOverlay(projections.requests)
-        head = projections.head
-        now = self._log.clock()
-        size = 0
-        self._name_transactions()
-        for pending in self._batch:
-            if size > self._limits.batch_bytes_max:
-                break
-            pending.sent = False
-            command = pending.command
-            try:
-                decision = decide(command, resources, requests)
-                if isinstance(decision, Repeated):
-                    attempt.verdicts.append((pending, decision))
-                    continue
-                if decision.drafts:
-                    events = stamp(
-                        command,
-                        decision.drafts,
-                        state=resources,
-                        after=head,
-                        tx=pending.tx,
-                        time=_time(command, head, now),
-                    )
-                    resources.apply(events)
-                    if command.request_id is not None:
-                        requests.apply(events)
-                    head = events[-1].head
-                    attempt.events += events
-                    size += sum(event.size for event in events)
-            except StoreError as error:
-                attempt.verdicts.append((pending, error))
-                continue
-            after = [resources.get(change.key) for change in command.changes]
-            attempt.verdicts.append((pending, after))
-        return attempt
+        return decide_batch(
+            self._batch,
+            self.projections,
+            now=self._log.clock(),
+            bytes_max=self._limits.batch_bytes_max,
+        )
 
-    def _name_transactions(self) -> None:
-        """Give each command of the batch its transaction id, once and for all."""
-        ids = os.urandom(16 * len(self._batch)).hex()
-        for index, pending in enumerate(self._batch):
-            pending.tx = pending.tx or ids[index * 32 : index * 32 + 32]
-
-    def _mark_sent(self, attempt: _Attempt) -> None:
-        for pending, _ in attempt.verdicts:
-            pending.sent = True
-
-    def _settled(self, attempt: _Attempt) -> None:
+    def _settled(self, attempt: Attempt) -> None:
         """The events stand in the log: fold them, then tell the callers."""
         self._batch = self._batch[len(attempt.verdicts) :]
         self._apply(attempt.events)
@@ -359,7 +271,7 @@ class Committer:
 
     # When an answer is lost.
 
-    async def _resolve(self, attempt: _Attempt) -> bool:
+    async def _resolve(self, attempt: Attempt) -> bool:
         """Find out whether an append without an answer stands in the log.
 
         The batch is frozen meanwhile: the same bytes are sent again until the position
@@ -379,7 +291,7 @@ class Committer:
                 failures += 1
                 await self._pause(failures)
 
-    async def _ask_or_resend(self, attempt: _Attempt) -> bool:
+    async def _ask_or_resend(self, attempt: Attempt) -> bool:
         try:
             following = await self._log.read_on(attempt.after)
         except ForeignLogError:
@@ -407,6 +319,8 @@ class Committer:
             self._queue.appendleft(pending)
 
     async def _pause(self, failures: int) -> None:
+        if self._abandoned:
+            self._scope.cancel()
         await anyio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1])
 
     # What other instances append.
@@ -457,39 +371,18 @@ class Committer:
             while self._queue and self._queue[0].deadline <= boot_microseconds():
                 self._queue.popleft().fail(UnavailableError(message))
 
-    def _drop_overdue(self, batch: list[_Pending], error: UnavailableError) -> None:
+    def _drop_overdue(self, batch: list[Pending], error: UnavailableError) -> None:
         now = boot_microseconds()
         for pending in batch:
             if pending.deadline <= now:
-                self._give_up(pending, error)
-
-    def _give_up(self, pending: _Pending, error: UnavailableError) -> None:
-        if pending.sent:
-            request_id = pending.command.request_id
-            unknown = OutcomeUnknownError(request_id=request_id)
-            unknown.__cause__ = error
-            pending.fail(unknown)
-        else:
-            pending.fail(error)
+                pending.give_up(error)
 
     def _abandon(self) -> None:
         """Answer whoever still waits when the task ends."""
         error = UnavailableError("the store was closed")
         for pending in [*self._batch, *self._queue]:
-            self._give_up(pending, error)
+            pending.give_up(error)
         self._queue.clear()
-
-
-def _time(command: Command, head: Head, now: int) -> int:
-    """Return the time of a transaction after `head`: it grows with position."""
-    if command.time is None:
-        return max(head.time + 1, now)
-    if command.time < head.time:
-        message = "it is older than the last event of the log, and times never decrease"
-        raise InvalidError(message, path="recorded_at")
-    if command.time > now:
-        raise InvalidError("it lies in the future", path="recorded_at")
-    return command.time
 
 
 async def replay(log: Log) -> Projections:

@@ -33,10 +33,10 @@ _CHANGES_SHOWN_MAX: Final = 12
 _LOG_COLUMNS: Final = (
     Column("POS"),
     Column("TIME"),
-    Column("ACTOR", least=8, cut=True),
+    Column("ACTOR", least=7, cut=True),
     Column("CHANGE"),
-    Column("RESOURCE", least=22),
-    Column("REASON", least=8, cut=True),
+    Column("RESOURCE", least=18),
+    Column("REASON", least=12),
 )
 
 When = Annotated[

@@ -194,6 +194,10 @@ class Log(Protocol):
         """Return the heartbeats of all instances of the last day, newest first."""
         ...
 
+    def abort(self) -> None:
+        """Break off what is under way, without cancelling it at the other side."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of all connections."""
         ...

@@ -195,5 +195,8 @@ class MemoryLog:
         """Return the heartbeats of all instances, newest first."""
         return list(self._instances.values())[::-1]
 
+    def abort(self) -> None:
+        """Nothing is ever under way."""
+
     async def aclose(self) -> None:
         """Nothing to let go of."""

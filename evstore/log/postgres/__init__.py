@@ -192,6 +192,10 @@ class PostgresLog:
             for r in rows
         ]
 
+    def abort(self) -> None:
+        """Break off what the writer is at; the server may still finish it."""
+        self._writer.abort()
+
     async def aclose(self) -> None:
         """Let go of all connections."""
         await self._writer.aclose()

@@ -68,6 +68,11 @@ class Writer:
             await self._connection.close()
             self._connection = None
 
+    def abort(self) -> None:
+        """Break the connection off, without a word to the server."""
+        if self._connection is not None:
+            cut(self._connection)
+
     def is_own(self, process: int) -> bool:
         """Whether a server process id is that of this writer's session."""
         connection = self._connection

@@ -1,0 +1,165 @@
+"""A batch: commands that wait for their verdicts, and what they were decided to.
+
+Deciding a batch is pure but for the salts: it looks at a state and at a time that it is
+given, and leaves both as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from .commands import Command, Repeated, decide, stamp
+from .errors import InvalidError, OutcomeUnknownError, UnavailableError
+from .model import Head, Record, StoredEvent
+from .requests import RequestOverlay
+from .resources import Overlay
+
+if TYPE_CHECKING:
+    # Answers are futures: a caller may be cancelled, a batch may not.
+    import asyncio  # noqa: TID251
+    from collections.abc import Sequence
+
+    from .projection import Projections
+
+TX_BYTES: Final = 16
+
+Verdict = list[Record | None] | Repeated
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A command that waits for its verdict.
+
+    `tx` stays the same over all attempts to append it: it tells, when an answer was
+    lost, whether what stands in the log is this command.
+    """
+
+    command: Command
+    answer: asyncio.Future[Verdict]
+    deadline: int
+    tx: str = ""
+    sent: bool = False
+    alone: bool = False
+
+    def succeed(self, verdict: Verdict) -> None:
+        """Answer with a verdict, unless the caller has gone."""
+        if not self.answer.done():
+            self.answer.set_result(verdict)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless the caller has gone."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def give_up(self, error: UnavailableError) -> None:
+        """Fail without an outcome: unknown where the command may be under way."""
+        if not self.sent:
+            self.fail(error)
+            return
+        unknown = OutcomeUnknownError(request_id=self.command.request_id)
+        unknown.__cause__ = error
+        self.fail(unknown)
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A batch as it was decided: frozen bytes, and the verdicts that hang on them."""
+
+    after: Head
+    events: list[StoredEvent] = field(default_factory=list[StoredEvent])
+    verdicts: list[tuple[Pending, Verdict | Exception]] = field(
+        default_factory=list[tuple[Pending, "Verdict | Exception"]]
+    )
+
+    def mark_sent(self) -> None:
+        """From now on nobody may be told that his command was not applied."""
+        for pending, _ in self.verdicts:
+            pending.sent = True
+
+    def answer(self) -> None:
+        """Tell the callers, after what their verdicts hang on has been settled."""
+        for pending, verdict in self.verdicts:
+            if isinstance(verdict, Exception):
+                pending.fail(verdict)
+            else:
+                pending.succeed(verdict)
+
+
+def decide_batch(
+    batch: Sequence[Pending], projections: Projections, *, now: int, bytes_max: int
+) -> Attempt:
+    """Decide commands in order, each on what the ones before it leave.
+
+    Goes as far as `bytes_max` bytes of events allow; the attempt has a verdict for each
+    command that was decided. A command that is refused fails alone. Nothing is in doubt
+    while a batch is decided.
+    """
+    attempt = Attempt(projections.head)
+    resources = Overlay(projections.resources)
+    requests = RequestOverlay(projections.requests)
+    size = 0
+    _name_transactions(batch)
+    for pending in batch:
+        if size > bytes_max:
+            break
+        pending.sent = False
+        try:
+            verdict, events = _decide_one(pending, attempt, resources, requests, now)
+        except Exception as error:  # noqa: BLE001
+            # Its own error; or a fault of ours, which must not stop the others.
+            attempt.verdicts.append((pending, error))
+            continue
+        attempt.verdicts.append((pending, verdict))
+        attempt.events += events
+        size += sum(event.size for event in events)
+    return attempt
+
+
+def _decide_one(
+    pending: Pending,
+    attempt: Attempt,
+    resources: Overlay,
+    requests: RequestOverlay,
+    now: int,
+) -> tuple[Verdict, list[StoredEvent]]:
+    command = pending.command
+    decision = decide(command, resources, requests)
+    if isinstance(decision, Repeated):
+        return decision, []
+    events: list[StoredEvent] = []
+    if decision.drafts:
+        head = attempt.events[-1].head if attempt.events else attempt.after
+        events = stamp(
+            command,
+            decision.drafts,
+            state=resources,
+            after=head,
+            tx=pending.tx,
+            time=_time(command, head, now),
+        )
+        resources.apply(events)
+        if command.request_id is not None:
+            requests.apply(events)
+    return [resources.get(change.key) for change in command.changes], events
+
+
+def _name_transactions(batch: Sequence[Pending]) -> None:
+    """Give each command its transaction id, once and for all attempts."""
+    digits = 2 * TX_BYTES
+    ids = os.urandom(TX_BYTES * len(batch)).hex()
+    for index, pending in enumerate(batch):
+        pending.tx = pending.tx or ids[index * digits : (index + 1) * digits]
+
+
+def _time(command: Command, head: Head, now: int) -> int:
+    """Return the time of a transaction after `head`: it grows with position."""
+    if command.time is None:
+        return max(head.time + 1, now)
+    if command.time < head.time:
+        message = "it is older than the last event of the log, and times never decrease"
+        raise InvalidError(message, path="recorded_at")
+    if command.time > now:
+        raise InvalidError("it lies in the future", path="recorded_at")
+    return command.time
