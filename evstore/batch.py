@@ -68,6 +68,7 @@ class Attempt:
     """A batch as it was decided: frozen bytes, and the verdicts that hang on them."""
 
     after: Head
+    resources: Overlay
     events: list[StoredEvent] = field(default_factory=list[StoredEvent])
     verdicts: list[tuple[Pending, Verdict | Exception]] = field(
         default_factory=list[tuple[Pending, "Verdict | Exception"]]
@@ -96,8 +97,7 @@ def decide_batch(
     command that was decided. A command that is refused fails alone. Nothing is in doubt
     while a batch is decided.
     """
-    attempt = Attempt(projections.head)
-    resources = Overlay(projections.resources)
+    attempt = Attempt(projections.head, Overlay(projections.resources))
     requests = RequestOverlay(projections.requests)
     size = 0
     _name_transactions(batch)
@@ -106,7 +106,7 @@ def decide_batch(
             break
         pending.sent = False
         try:
-            verdict, events = _decide_one(pending, attempt, resources, requests, now)
+            verdict, events = _decide_one(pending, attempt, requests, now)
         except Exception as error:  # noqa: BLE001
             # Its own error; or a fault of ours, which must not stop the others.
             attempt.verdicts.append((pending, error))
@@ -118,13 +118,9 @@ def decide_batch(
 
 
 def _decide_one(
-    pending: Pending,
-    attempt: Attempt,
-    resources: Overlay,
-    requests: RequestOverlay,
-    now: int,
+    pending: Pending, attempt: Attempt, requests: RequestOverlay, now: int
 ) -> tuple[Verdict, list[StoredEvent]]:
-    command = pending.command
+    command, resources = pending.command, attempt.resources
     decision = decide(command, resources, requests)
     if isinstance(decision, Repeated):
         return decision, []

@@ -37,12 +37,9 @@ from .log import (
 from .projection import Projections
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .commands import Command
     from .config import Limits
     from .log import Log, Turn
-    from .model import StoredEvent
     from .watch import Tail
 
 FOREIGN_MICROSECONDS: Final = 20_000
@@ -261,13 +258,10 @@ class Committer:
     def _settled(self, attempt: Attempt) -> None:
         """The events stand in the log: fold them, then tell the callers."""
         self._batch = self._batch[len(attempt.verdicts) :]
-        self._apply(attempt.events)
+        if attempt.events:
+            self.projections.adopt(attempt.events, attempt.resources)
+            self._tail.publish(attempt.events)
         attempt.answer()
-
-    def _apply(self, events: Sequence[StoredEvent]) -> None:
-        if events:
-            self.projections.apply(events)
-            self._tail.publish(events)
 
     # When an answer is lost.
 
@@ -344,7 +338,8 @@ class Committer:
         while events := await source.read_on(self.projections.head):
             found = True
             self._foreign_at = boot_microseconds()
-            self._apply(events)
+            self.projections.apply(events)
+            self._tail.publish(events)
         return found
 
     async def _rebuild(self) -> None:

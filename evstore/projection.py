@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .model import Head, StoredEvent
+    from .resources import Overlay
 
 
 class Projections:
@@ -22,7 +23,6 @@ class Projections:
 
     def __init__(self, start: Head) -> None:
         self.head = start
-        self.commit = start.position
         self.resources = Resources()
         self.requests = Requests()
 
@@ -31,20 +31,26 @@ class Projections:
         """The position up to which events have been taken in."""
         return self.head.position
 
-    @property
-    def between_transactions(self) -> bool:
-        """Whether the last event taken in ended its transaction."""
-        return self.head.position == self.commit
-
     def apply(self, events: Sequence[StoredEvent]) -> None:
         """Take in the events that follow."""
-        if not events:
-            return
+        if events:
+            self._check(events)
+            self.resources.apply(events)
+            self._advance(events)
+
+    def adopt(self, events: Sequence[StoredEvent], resources: Overlay) -> None:
+        """Take in events that an overlay of these resources has folded already."""
+        if events:
+            self._check(events)
+            self.resources.adopt(resources)
+            self._advance(events)
+
+    def _check(self, events: Sequence[StoredEvent]) -> None:
         expected = self.head.position
         for event in events:
             expected += 1
             assert event.position == expected, f"{event.position} is not {expected}"
-        self.resources.apply(events)
+
+    def _advance(self, events: Sequence[StoredEvent]) -> None:
         self.requests.apply(events)
         self.head = events[-1].head
-        self.commit = events[-1].commit

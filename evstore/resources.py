@@ -162,6 +162,27 @@ class Resources:
                 if previous is None:
                     self._add(record)
 
+    def adopt(self, overlay: Overlay) -> None:
+        """Become what an overlay of this state shows; its events are in the log now."""
+        for key, record in overlay.changed.items():
+            previous = self._records.get(key)
+            if record is previous:
+                continue
+            if key not in self._uncounted:
+                self._uncounted[key] = previous
+            reborn = (
+                record is None
+                or previous is None
+                or record.created_version != previous.created_version
+            )
+            if reborn and previous is not None:
+                del self._records[key]
+                self._remove(previous)
+            if record is not None:
+                self._records[key] = record
+                if reborn:
+                    self._add(record)
+
     def _add(self, record: Record) -> None:
         type_, mesh, name = record.key.split("/")
         index = self._types.get(type_)
@@ -216,20 +237,21 @@ class Overlay:
 
     def __init__(self, base: State) -> None:
         self._base = base
-        self._changed: dict[str, Record | None] = {}
+        # By key, each as it is after all events; None for what is gone.
+        self.changed: dict[str, Record | None] = {}
         self._adopted: dict[str, dict[str, None]] = {}
 
     def get(self, key: str) -> Record | None:
         """Return the resource, or None where there is none."""
         try:
-            return self._changed[key]
+            return self.changed[key]
         except KeyError:
             return self._base.get(key)
 
     def children(self, owner: str) -> Collection[str]:
         """Return the keys of what `owner` owns, in no particular order."""
         before = self._base.children(owner)
-        if not self._changed:
+        if not self.changed:
             return before
         found: list[str] = []
         for key in {**dict.fromkeys(before), **self._adopted.get(owner, {})}:
@@ -242,7 +264,7 @@ class Overlay:
         """Show the state as it is after `events`."""
         for event in events:
             record = fold(self.get(event.key), event)
-            self._changed[event.key] = record
+            self.changed[event.key] = record
             if record is not None and event.operation is Operation.CREATED:
                 owner = owner_of(record.body)
                 if owner is not None:

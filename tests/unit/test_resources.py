@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import permutations
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -12,6 +13,7 @@ from hypothesis import given, strategies as st
 
 from events import NOTHING, History, create, delete, genesis, key, update
 from evstore.codec import body_digest
+from evstore.errors import StoreError
 from evstore.model import Operation, StoredEvent
 from evstore.resources import Overlay, Resources, fold, owner_of
 
@@ -258,3 +260,44 @@ def test_each_operation_has_its_fold() -> None:
         "deleted",
         "redacted",
     }
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+CHANGES = st.lists(
+    st.one_of(
+        st.tuples(st.just("create"), NAMES, st.none() | NAMES),
+        st.tuples(st.just("update"), NAMES, st.integers(0, 3)),
+        st.tuples(st.just("delete"), NAMES, st.none()),
+    ),
+    max_size=40,
+)
+
+
+@given(changes=CHANGES, batch=st.integers(1, 12))
+def test_adopting_an_overlay_is_folding_its_events(
+    changes: list[tuple[str, str, str | int | None]], batch: int
+) -> None:
+    """However often a key is deleted, made again and owned by others in one batch."""
+    history = History(genesis(UUID(int=1)))
+    for what, name, more in changes:
+        with suppress(StoreError):
+            match what:
+                case "create":
+                    owner = key(str(more)) if more else None
+                    history.transaction(create(key(name), owner=owner))
+                case "update":
+                    history.transaction(update(key(name), {"n": more}))
+                case _:
+                    history.transaction(delete(key(name)))
+    adopted = Resources()
+    for first in range(0, len(history.events), batch):
+        overlay = Overlay(adopted)
+        overlay.apply(history.events[first : first + batch])
+        list(adopted.of_type("Dataplane"))  # so that the order is kept, not made
+        adopted.adopt(overlay)
+    expected = history.projections.resources
+    assert list(adopted.of_type("Dataplane")) == list(expected.of_type("Dataplane"))
+    for name in "abcd":
+        owner = key(name)
+        assert sorted(adopted.children(owner)) == sorted(expected.children(owner))
+    assert adopted.digest() == expected.digest()
