@@ -12,20 +12,19 @@ from __future__ import annotations
 import os
 import re
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import psycopg
 from harness import SPEC, fresh, report, server
 
 import evstore
-from evstore.config import Config
-from evstore.embedded import EmbeddedServer
-from evstore.embedded.programs import binaries
+
+if TYPE_CHECKING:
+    from evstore.config import Config
+    from evstore.embedded import EmbeddedServer
 
 CALLERS = (1, 8, 64, 256)
 ROUNDS = 3
@@ -59,17 +58,13 @@ def bare_insert(running: EmbeddedServer, seconds: float) -> float:
         "CREATE TABLE IF NOT EXISTS bare (id bigserial PRIMARY KEY, body text)",
         database="append",
     )
-    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        script.write("INSERT INTO bare (body) VALUES (repeat('x', 350));\n")
-        script.flush()
-        Path(script.name).chmod(0o644)
-        command = [binaries() / "pgbench", "--no-vacuum", "--protocol=prepared"]
-        command += [f"--file={script.name}", f"--time={max(1, round(seconds))}"]
-        command += [f"--host={running.host}", f"--port={running.port}"]
-        command += ["--username=postgres", "append"]
-        done = subprocess.run(command, capture_output=True, check=True, text=True)
-    found = re.search(r"latency average = ([\d.]+) ms", done.stdout)
-    assert found, done.stdout
+    output = running.run(
+        *("pgbench", "--no-vacuum", "--protocol=prepared", "--file=-"),
+        *(f"--time={max(1, round(seconds))}", "append"),
+        stdin="INSERT INTO bare (body) VALUES (repeat('x', 350));\n",
+    )
+    found = re.search(r"latency average = ([\d.]+) ms", output)
+    assert found, output
     return float(found[1])
 
 
@@ -128,7 +123,9 @@ def main() -> None:
     one_row, copied = statistics.median(bare), statistics.median(ceiling)
     rows = []
     for callers, rounds in found.items():
-        rate, p50, p99 = (statistics.median(column) for column in zip(*rounds, strict=True))
+        rate, p50, p99 = (
+            statistics.median(column) for column in zip(*rounds, strict=True)
+        )
         rows.append(
             [
                 f"{callers} callers",
@@ -139,7 +136,9 @@ def main() -> None:
                 f"{rate / copied:.0%}",
             ]
         )
-    rows.append(["bare INSERT, pgbench", int(1e3 / one_row), round(one_row, 2), "", "1.0 x", ""])
+    rows.append(
+        ["bare INSERT, pgbench", int(1e3 / one_row), round(one_row, 2), "", "1.0 x", ""]
+    )
     rows.append(["COPY, 1,000 rows a commit", int(copied), "", "", "", "100%"])
     columns = ["what", "changes/s", "p50 ms", "p99 ms", "p50 / INSERT", "rate / COPY"]
     report("durable changes of one store, median of rounds", columns, rows)

@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.table import Table
 
 from evstore.commands import Command, Draft, stamp
-from evstore.config import Config
 from evstore.embedded import EmbeddedServer
 from evstore.log import open_log
 from evstore.maintenance import migrate_up
@@ -29,6 +28,8 @@ from evstore.resources import Overlay, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
+
+    from evstore.config import Config
 
 SPEC: dict[str, Any] = {
     "networking": {
@@ -101,13 +102,17 @@ async def fill(config: Config, *, events: int, resources: int) -> None:
             head = stamped[-1].head
 
 
-def report(question: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def report(
+    question: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
     """Print one table for people and one line of JSON for programs."""
     table = Table(title=question)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+        table.add_row(
+            *(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row)
+        )
     Console().print(table)
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     line = {
@@ -122,6 +127,8 @@ def report(question: str, columns: Sequence[str], rows: Sequence[Sequence[Any]])
 def _commit() -> str:
     git = ["git", "rev-parse", "--short", "HEAD"]
     try:
-        return subprocess.run(git, capture_output=True, check=True, text=True).stdout.strip()
+        return subprocess.run(
+            git, capture_output=True, check=True, text=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import anyio
 from harness import fill, fresh, report, server
 
 from evstore.committer import replay
-from evstore.config import Config
 from evstore.log import open_log
+
+if TYPE_CHECKING:
+    from evstore.config import Config
 
 ROUNDS = 3
 
@@ -30,8 +33,8 @@ async def once(config: Config) -> tuple[int, float, float]:
 
 
 def main() -> None:
-    events = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    resources = int(sys.argv[2]) if len(sys.argv) > 2 else 50_000
+    asked = [int(each) for each in sys.argv[1:]]
+    events, resources = [*asked, *(1_000_000, 50_000)[len(asked) :]]
     rows = []
     with server() as running:
         config = fresh(running, "replay")

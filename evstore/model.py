@@ -17,6 +17,7 @@ from .errors import InvalidError
 from .keys import Key as Key  # noqa: PLC0414 - a noun of this room too
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
@@ -121,13 +122,36 @@ _decode_status = msgspec.json.Decoder(dict[str, Any] | None).decode
 
 
 class _Content:
-    """Lazily decoded content of a body, a fresh copy for each holder."""
+    """What a resource is called, and its body: decoded lazily, for each holder anew."""
 
-    __slots__ = ("_body", "_labels", "_raw", "_spec", "_spec_type", "_status")
+    __slots__ = ("_body", "_key", "_labels", "_raw", "_spec", "_spec_type", "_status")
 
-    def __init__(self, raw: bytes | msgspec.Raw, spec_type: type[Any] | None) -> None:
+    def __init__(
+        self, key: str, raw: bytes | msgspec.Raw, spec_type: builtins.type[Any] | None
+    ) -> None:
+        self._key = key
         self._raw = raw
         self._spec_type = spec_type
+
+    @property
+    def key(self) -> Key:
+        """Type, mesh and name."""
+        return Key.from_text(self._key)
+
+    @property
+    def type(self) -> str:
+        """Type of the resource, for example Dataplane."""
+        return self._key.split("/")[0]
+
+    @property
+    def mesh(self) -> str:
+        """Mesh of the resource; "" for global types."""
+        return self._key.split("/")[1]
+
+    @property
+    def name(self) -> str:
+        """Name of the resource, unique within type and mesh."""
+        return self._key.split("/")[2]
 
     @property
     def _parts(self) -> Body:
@@ -163,7 +187,7 @@ class _Content:
                 self._spec = self._typed_spec(self._spec_type)
             return self._spec
 
-    def _typed_spec(self, spec_type: type[SpecT]) -> SpecT | None:
+    def _typed_spec(self, spec_type: builtins.type[SpecT]) -> SpecT | None:
         if self._parts.spec == msgspec.Raw(b"null"):
             return None
         try:
@@ -200,28 +224,8 @@ class Resource(_Content, Generic[SpecT]):
             ...
 
     def __init__(self, record: Record, spec_type: type[Any] | None = None) -> None:
-        super().__init__(record.body, spec_type)
+        super().__init__(record.key, record.body, spec_type)
         self.record = record
-
-    @property
-    def key(self) -> Key:
-        """Type, mesh and name."""
-        return Key.from_text(self.record.key)
-
-    @property
-    def type(self) -> str:
-        """Type of the resource, for example Dataplane."""
-        return self.record.key.split("/")[0]
-
-    @property
-    def mesh(self) -> str:
-        """Mesh of the resource; "" for global types."""
-        return self.record.key.split("/")[1]
-
-    @property
-    def name(self) -> str:
-        """Name of the resource, unique within type and mesh."""
-        return self.record.key.split("/")[2]
 
     @property
     def version(self) -> int:
@@ -275,7 +279,7 @@ class Event(_Content):
     __slots__ = ("_metadata", "stored")
 
     def __init__(self, stored: StoredEvent, spec_type: type[Any] | None = None) -> None:
-        super().__init__(stored.body, spec_type)
+        super().__init__(stored.key, stored.body, spec_type)
         self.stored = stored
 
     @property
@@ -307,26 +311,6 @@ class Event(_Content):
     def operation(self) -> Operation:
         """What happened."""
         return self.stored.operation
-
-    @property
-    def key(self) -> Key:
-        """The key of the resource that changed."""
-        return Key.from_text(self.stored.key)
-
-    @property
-    def type(self) -> str:
-        """Type of the resource that changed."""
-        return self.stored.key.split("/")[0]
-
-    @property
-    def mesh(self) -> str:
-        """Mesh of the resource that changed."""
-        return self.stored.key.split("/")[1]
-
-    @property
-    def name(self) -> str:
-        """Name of the resource that changed."""
-        return self.stored.key.split("/")[2]
 
     @property
     def schema_version(self) -> int:

@@ -163,12 +163,22 @@ class EmbeddedServer:
 
     def psql(self, statement: str, *, database: str = _SUPERUSER) -> str:
         """Execute one statement as the superuser and return its rows as plain text."""
+        return self.run(
+            *("psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"),
+            *("--dbname", database, "--command", statement),
+        )
+
+    def run(self, program: str, *arguments: str, stdin: str = "") -> str:
+        """Run one of PostgreSQL's client programs against this server, as superuser.
+
+        Raises:
+            UnavailableError: It failed; the message is the program's own.
+        """
         if self._programs is None:
             raise UnavailableError("the embedded PostgreSQL is not running; start it")
+        where = ("--host", self.host, "--port", str(self.port))
         return self._programs.run(
-            *("psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only"),
-            *("--host", self.host, "--port", str(self.port), "--username", _SUPERUSER),
-            *("--dbname", database, "--command", statement),
+            program, *where, "--username", _SUPERUSER, *arguments, stdin=stdin
         )
 
     def _prepare(self, programs: Programs) -> None:
