@@ -7,7 +7,7 @@ changes nothing. Every error names the argument.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -28,7 +28,7 @@ from .errors import InvalidError
 from .model import Filter, Key, Resource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
 NAME_CHARACTERS_MAX: Final = 253
@@ -68,10 +68,11 @@ class Arguments:
         if isinstance(type_, str):
             _check_pattern(type_, _TYPE, TYPE_CHARACTERS_MAX, "type")
             return type_
-        if self.types.get(type_.__name__) is not type_:
-            message = f"{type_.__name__} is not among the types that were given to open"
+        name = getattr(type_, "__name__", repr(type_))
+        if self.types.get(name) is not type_:
+            message = f"{name} is not among the types that were given to open"
             raise InvalidError(message, path="type")
-        return type_.__name__
+        return name
 
     def key(self, type_: Typed, name: str, mesh: str) -> Key:
         """Return the key of a resource."""
@@ -253,6 +254,9 @@ def microseconds(moment: datetime, path: str) -> int:
     """
     try:
         return to_microseconds(moment)
+    except (AttributeError, TypeError):
+        message = f"must be an aware datetime, not {type(moment).__name__}"
+        raise InvalidError(message, path=path) from None
     except ValueError as error:
         raise InvalidError(str(error), path=path) from error
 
@@ -311,13 +315,17 @@ def check_labels(labels: object) -> dict[str, str]:
     return plain
 
 
-def check_keys(keys: Iterable[object]) -> frozenset[Key]:
+def check_keys(keys: object) -> frozenset[Key]:
     """Return keys as a set of one's own.
 
     Raises:
         InvalidError: one of them is no key.
     """
-    return frozenset(_expect_key(each, "keys") for each in keys)
+    if not isinstance(keys, Iterable):
+        message = f"must be several keys, not {type(keys).__name__}"
+        raise InvalidError(message, path="keys")
+    several = cast("Iterable[object]", keys)
+    return frozenset(_expect_key(each, "keys") for each in several)
 
 
 def _expect_key(value: object, path: str) -> Key:
@@ -326,6 +334,18 @@ def _expect_key(value: object, path: str) -> Key:
         raise InvalidError(message, path=path)
     check_key(value)
     return value
+
+
+def check_position(value: object, path: str) -> int:
+    """Return a position, a size or a count.
+
+    Raises:
+        InvalidError: it is no integer, or negative.
+    """
+    number = _expect_integer(value, path)
+    if number < 0:
+        raise InvalidError(f"must not be negative, not {number}", path=path)
+    return number
 
 
 def _expect_integer(value: object, path: str) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from .commands import Command, Repeated, decide, stamp
-from .errors import InvalidError, OutcomeUnknownError, UnavailableError
+from .errors import InvalidError, OutcomeUnknownError, StoreError, UnavailableError
 from .model import Head, Record, StoredEvent
 from .requests import RequestOverlay
 from .resources import Overlay
@@ -70,8 +70,8 @@ class Attempt:
     after: Head
     resources: Overlay
     events: list[StoredEvent] = field(default_factory=list[StoredEvent])
-    verdicts: list[tuple[Pending, Verdict | Exception]] = field(
-        default_factory=list[tuple[Pending, "Verdict | Exception"]]
+    verdicts: list[tuple[Pending, Verdict | StoreError]] = field(
+        default_factory=list[tuple[Pending, "Verdict | StoreError"]]
     )
 
     def mark_sent(self) -> None:
@@ -82,7 +82,7 @@ class Attempt:
     def answer(self) -> None:
         """Tell the callers, after what their verdicts hang on has been settled."""
         for pending, verdict in self.verdicts:
-            if isinstance(verdict, Exception):
+            if isinstance(verdict, StoreError):
                 pending.fail(verdict)
             else:
                 pending.succeed(verdict)
@@ -90,12 +90,13 @@ class Attempt:
 
 def decide_batch(
     batch: Sequence[Pending], projections: Projections, *, now: int, bytes_max: int
-) -> Attempt:
+) -> Attempt | None:
     """Decide commands in order, each on what the ones before it leave.
 
     Goes as far as `bytes_max` bytes of events allow; the attempt has a verdict for each
     command that was decided. A command that is refused fails alone. Nothing is in doubt
-    while a batch is decided.
+    while a batch is decided. Returns None where a command met a fault of ours: it is told,
+    and the others are to be decided anew, without what it may have left half done.
     """
     attempt = Attempt(projections.head, Overlay(projections.resources))
     requests = RequestOverlay(projections.requests)
@@ -107,10 +108,12 @@ def decide_batch(
         pending.sent = False
         try:
             verdict, events = _decide_one(pending, attempt, requests, now)
-        except Exception as error:  # noqa: BLE001
-            # Its own error; or a fault of ours, which must not stop the others.
+        except StoreError as error:
             attempt.verdicts.append((pending, error))
             continue
+        except Exception as error:  # noqa: BLE001
+            pending.fail(error)
+            return None
         attempt.verdicts.append((pending, verdict))
         attempt.events += events
         size += sum(event.size for event in events)

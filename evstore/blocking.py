@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from anyio.from_thread import start_blocking_portal
 
+from .errors import UnavailableError
 from .store import Store as AsyncStore, open as open_async
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ def open(  # noqa: A001 - evstore.blocking.open reads as it should
         start_blocking_portal("asyncio") as portal,
         portal.wrap_async_context_manager(open_async(config, types=types)) as store,
     ):
-        yield Store(store, portal)
+        waiting = Store(store, portal)
+        try:
+            yield waiting
+        finally:
+            waiting.close()
 
 
 class Store:
@@ -54,6 +59,11 @@ class Store:
     def __init__(self, store: AsyncStore, portal: BlockingPortal) -> None:
         self._store = store
         self._portal = portal
+        self._closed = False
+
+    def close(self) -> None:
+        """Refuse calls from now on; `open` closes the store itself."""
+        self._closed = True
 
     def __dir__(self) -> list[str]:
         """List the methods of the store besides one's own attributes."""
@@ -74,6 +84,9 @@ class Store:
 
     def _wait(self, call: Callable[[], Any]) -> Any:
         """Make a call in the store's thread, and turn what it gives into its twin."""
+        if self._closed:
+            message = "the store is closed"
+            raise UnavailableError(message)
         result = self._portal.call(call)
         if isinstance(result, AbstractAsyncContextManager):
             manager = cast("AbstractAsyncContextManager[Any]", result)
@@ -90,5 +103,10 @@ class Store:
                 except StopAsyncIteration:
                     return
                 yield item
-        finally:
+        except GeneratorExit:
             self._portal.call(source.aclose)
+            raise
+        except RuntimeError:
+            # The portal has ended with the store, and with it what was iterated.
+            if not self._closed:
+                raise

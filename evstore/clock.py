@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+QUICK_MICROSECONDS = 20_000
+STALE_MICROSECONDS = 30_000_000
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -46,11 +48,14 @@ class OffsetClock:
     """Another machine's clock, as this host knows it.
 
     Each exchange with that machine tells its time at some moment between sending and
-    receiving; the middle is taken, so the error is at most half the round trip.
+    receiving; the middle is taken, so the error is at most half the round trip. Slow
+    exchanges count only where there has been no quick one for a while: they may have
+    waited for a disk or a replica after the time was told.
     """
 
     def __init__(self) -> None:
         self._offset: int | None = None
+        self._measured_at = 0
 
     @property
     def known(self) -> bool:
@@ -59,7 +64,11 @@ class OffsetClock:
 
     def measure(self, theirs: int, *, sent: int, received: int) -> None:
         """Take in their time, told between `sent` and `received` of the boot clock."""
-        self._offset = theirs - (sent + received) // 2
+        quick = received - sent <= QUICK_MICROSECONDS
+        stale = received - self._measured_at > STALE_MICROSECONDS
+        if quick or stale or self._offset is None:
+            self._offset = theirs - (sent + received) // 2
+            self._measured_at = received
 
     def now(self) -> int:
         """Return the other machine's time in microseconds since 1970."""

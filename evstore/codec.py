@@ -130,7 +130,7 @@ def _check_text(text: str, path: str) -> None:
         raise InvalidError(message, path=path) from None
 
 
-def check_text(text: object, path: str, *, characters_max: int) -> str:
+def check_text(text: object, path: str, *, characters_max: int = 4096) -> str:
     """Return `text` if a log can keep it.
 
     Raises:

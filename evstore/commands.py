@@ -169,7 +169,7 @@ def decide(
                 return Repeated(request.commit)
             message = f"request id {command.request_id!r} was used for another command"
             raise ConflictError(message)
-    working = _Working(state)
+    working = _Working(state, overhead=_overhead(command))
     for change in command.changes:
         match change:
             case Create():
@@ -196,8 +196,9 @@ _split = msgspec.json.Decoder(_RawBody).decode
 class _Working:
     """A state in the middle of a command: what its changes so far have left."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, overhead: int) -> None:
         self._state = state
+        self._overhead = overhead
         self._bodies: dict[str, bytes | None] = {}
         self._created: set[str] = set()
         self._adopted: dict[str, set[str]] = {}
@@ -311,16 +312,22 @@ class _Working:
     ) -> None:
         deleted = operation is Operation.DELETED
         self._bodies[key] = None if deleted else body
-        self._size += len(body)
+        self._size += len(body) + len(key) + self._overhead
         if len(self.drafts) >= TRANSACTION_EVENTS_MAX:
             raise _too_many_events()
         if self._size > TRANSACTION_BYTES_MAX:
             message = f"a transaction may have {TRANSACTION_BYTES_MAX} bytes at most"
-            raise InvalidError(message)
+            raise InvalidError(f"{message}; split it into several")
         self.drafts.append(Draft(operation, key, body or _GONE, cause))
 
 
 _GONE: Final = body_text(b"{}", _NULL, _NULL, _NULL)
+
+
+def _overhead(command: Command) -> int:
+    """Return the bytes that every event of a command has beside key and body."""
+    texts = (command.actor, command.reason, command.request_id, command.request_digest)
+    return len(orjson.dumps(texts))
 
 
 def _too_many_events() -> InvalidError:

@@ -12,8 +12,8 @@ the same batch succeeded, or one read after the state's position found nothing.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - wakes the task, and makes the callers' futures
+import logging
 from collections import deque
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from .log import Log, Turn
     from .watch import Tail
 
+logger = logging.getLogger(__name__)
+
 FOREIGN_MICROSECONDS: Final = 20_000
 RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 OVERDUE_CHECK_SECONDS: Final = 0.25
@@ -66,6 +68,7 @@ class Committer:
         self._behind = False
         self._closing = False
         self._abandoned = False
+        self._out_of_touch = False
         self._foreign_at = -FOREIGN_MICROSECONDS
 
     # What other tasks call.
@@ -97,6 +100,11 @@ class Committer:
         self._work.set()
         return await pending.answer
 
+    @property
+    def closed(self) -> bool:
+        """Whether the store takes no more commands."""
+        return self._closing
+
     def nudge(self) -> None:
         """Read on soon: there may be events of other instances."""
         self._behind = True
@@ -123,8 +131,10 @@ class Committer:
                 try:
                     await self._serve()
                 finally:
+                    self._closing = True
                     self._abandon()
                     self._ended.set()
+                    self._tail.close()
                     tasks.cancel_scope.cancel()
 
     async def aclose(self, *, seconds: float) -> None:
@@ -180,26 +190,35 @@ class Committer:
                 await (self._attempt_in_turn() if in_turn else self._attempt())
                 failures = 0
             except (HeadMovedError, BusyError):
+                self._unsend()
                 in_turn = True
-                # Nothing was applied, and whoever gives up now is told so.
-                for pending in self._batch:
-                    pending.sent = False
             except RejectedError as error:
                 self._separate(error)
             except (StampError, UnavailableError) as error:
-                # After a refused stamp the clock is measured: the next one is right.
+                # Nothing was applied. After a refused stamp the clock is measured.
+                self._unsend()
                 failures += 1
                 if isinstance(error, UnavailableError):
                     self._drop_overdue(self._batch, error)
                 await self._pause(failures)
             except StoreError as error:
-                # DivergedError: what these callers know may come from lost events.
                 self._fail_batch(error)
-                self._behind = True
+                if isinstance(error, DivergedError):
+                    # What these callers know may come from lost events. The next
+                    # batch is decided on what is there now.
+                    await self._catch_up()
+
+    def _unsend(self) -> None:
+        """Nothing of the batch was applied, for certain."""
+        for pending in self._batch:
+            pending.sent = False
 
     def _fail_batch(self, error: StoreError) -> None:
         for pending in self._batch:
-            pending.fail(error)
+            # One of its own for each: tracebacks grow where an exception is shared.
+            own = type(error)(str(error))
+            own.__cause__ = error
+            pending.fail(own)
         self._batch = []
 
     @property
@@ -209,12 +228,12 @@ class Committer:
     async def _attempt(self) -> None:
         """Decide the batch, and append optimistically after the state's position."""
         attempt = self._decide()
+        # Verdicts without events: good if nothing follows the state they are about. The
+        # last of these reads finds nothing, and is later than all of the commands.
+        if not attempt.events and await self._read_on(self._log):
+            attempt = self._decide()
         if not attempt.events:
-            # Verdicts without events: good if nothing followed the state they are about.
-            if await self._read_on(self._log):
-                return
-            self._batch = self._batch[len(attempt.verdicts) :]
-            attempt.answer()
+            self._settled(attempt)
             return
         attempt.mark_sent()
         try:
@@ -247,13 +266,16 @@ class Committer:
 
     def _decide(self) -> Attempt:
         """Decide the batch; a caller that gave up takes its command along."""
-        self._batch = [each for each in self._batch if not each.answer.done()]
-        return decide_batch(
-            self._batch,
-            self.projections,
-            now=self._log.clock(),
-            bytes_max=self._limits.batch_bytes_max,
-        )
+        while True:
+            self._batch = [each for each in self._batch if not each.answer.done()]
+            attempt = decide_batch(
+                self._batch,
+                self.projections,
+                now=self._log.clock(),
+                bytes_max=self._limits.batch_bytes_max,
+            )
+            if attempt is not None:
+                return attempt
 
     def _settled(self, attempt: Attempt) -> None:
         """The events stand in the log: fold them, then tell the callers."""
@@ -272,6 +294,9 @@ class Committer:
         after `after` is somebody's. The old server process may still be about to commit;
         then the resent bytes wait for it on the key, and meet a unique violation.
         Returns whether the events are in the log; False means that they never will be.
+
+        Raises:
+            DivergedError: the log has lost the event before ours.
         """
         failures = 0
         while True:
@@ -279,20 +304,19 @@ class Committer:
                 return await self._ask_or_resend(attempt)
             except HeadMovedError:
                 continue
-            except (InDoubtError, BusyError, StampError, StoreError):
+            except (InDoubtError, BusyError, StampError, StoreError) as error:
+                if isinstance(error, DivergedError) and not isinstance(
+                    error, ForeignLogError
+                ):
+                    # The event before ours is gone: ours cannot be there either.
+                    raise
                 # Also a refused login, or another log behind the address: whatever it
                 # is, it does not tell the outcome.
                 failures += 1
                 await self._pause(failures)
 
     async def _ask_or_resend(self, attempt: Attempt) -> bool:
-        try:
-            following = await self._log.read_on(attempt.after)
-        except ForeignLogError:
-            raise
-        except DivergedError:
-            # The event before ours is gone: ours cannot be there either.
-            return False
+        following = await self._log.read_on(attempt.after)
         if not following:
             await self._log.append(attempt.events, after=attempt.after)
             return True
@@ -326,12 +350,20 @@ class Committer:
         this one's answer.
         """
         try:
-            await self._read_on(self._log)
-        except DivergedError:
-            with suppress(StoreError):
+            try:
+                await self._read_on(self._log)
+            except DivergedError:
                 await self._rebuild()
-        except StoreError:
-            pass
+        except StoreError as error:
+            if not self._out_of_touch:
+                logger.warning("cannot follow the log, will try again: %s", error)
+            self._out_of_touch = True
+        else:
+            if self._out_of_touch:
+                logger.warning(
+                    "follows the log again, at %s", self.projections.position
+                )
+            self._out_of_touch = False
 
     async def _read_on(self, source: Log | Turn) -> bool:
         found = False

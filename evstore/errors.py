@@ -46,14 +46,22 @@ class NotFoundError(StoreError):
 
 
 class AlreadyExistsError(StoreError):
-    """The resource exists already; get it and update it instead."""
+    """The resource exists already; get it and update it instead.
+
+    `version` is the current one, None where the same transaction makes it twice.
+    """
 
     def __init__(
         self, message: str = "", *, key: Key | None = None, version: int | None = None
     ) -> None:
-        super().__init__(
-            message or (f"{key} already exists, at version {version}" if key else "")
-        )
+        if not message and key is not None:
+            at = (
+                "made in this transaction"
+                if version is None
+                else f"at version {version}"
+            )
+            message = f"{key} already exists, {at}"
+        super().__init__(message)
         self.key = key
         self.version = version
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -15,6 +15,8 @@ from .log import Instance
 if TYPE_CHECKING:
     from .committer import Committer
     from .log import Log
+
+logger = logging.getLogger(__name__)
 
 CODE_VERSION: Final = version("evstore")
 FOLLOW_PAUSE_SECONDS: Final = 0.005
@@ -46,6 +48,9 @@ async def beat(log: Log, committer: Committer, interval: float) -> None:
         # Not to be cancelled in the middle: that would cost the connection. But a server
         # that does not answer must not hold up the end of the store. A heartbeat that
         # fails is made up for by the next.
-        with suppress(StoreError), anyio.move_on_after(BEAT_SECONDS_MAX, shield=True):
-            await log.beat(instance)
+        with anyio.move_on_after(BEAT_SECONDS_MAX, shield=True):
+            try:
+                await log.beat(instance)
+            except StoreError as error:
+                logger.warning("no heartbeat recorded: %s", error)
         await anyio.sleep(interval)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .errors import DivergedError
 from .requests import Requests
 from .resources import Resources
 
@@ -32,7 +33,11 @@ class Projections:
         return self.head.position
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
-        """Take in the events that follow."""
+        """Take in the events that follow.
+
+        Raises:
+            DivergedError: they do not follow: positions have no gaps.
+        """
         if events:
             self._check(events)
             self.resources.apply(events)
@@ -49,7 +54,9 @@ class Projections:
         expected = self.head.position
         for event in events:
             expected += 1
-            assert event.position == expected, f"{event.position} is not {expected}"
+            if event.position != expected:
+                message = f"the log has {event.position} where {expected} should be"
+                raise DivergedError(message)
 
     def _advance(self, events: Sequence[StoredEvent]) -> None:
         self.requests.apply(events)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
@@ -11,8 +12,10 @@ from .arguments import (
     Typed,
     check_keys,
     check_labels,
+    check_position,
     microseconds,
 )
+from .codec import check_text
 from .errors import (
     ConflictError,
     InvalidError,
@@ -182,14 +185,18 @@ class Queries:
             DivergedError: the log lost the state of this listing.
         """
         largest = self._config.evstore.limits.page_size_max
-        if page_size is not None and not 1 <= page_size <= largest:
+        if page_size is not None and not (
+            1 <= check_position(page_size, "page_size") <= largest
+        ):
             message = f"must be between 1 and {largest}, not {page_size}"
             raise InvalidError(message, path="page_size")
         selection = self._arguments.where(type, mesh)
         query = Query(
             type=self._arguments.type_name(type),
             mesh=mesh,
-            name_contains=name_contains,
+            name_contains=None
+            if name_contains is None
+            else check_text(name_contains, "name_contains"),
             keys=None if keys is None else check_keys(keys),
             labels=None if labels is None else check_labels(labels),
         )
@@ -242,10 +249,9 @@ class Queries:
             InvalidError: an argument is wrong.
         """
         where = self._arguments.where(type, mesh, name, actor)
-        if after < 0:
-            raise InvalidError(f"{after} is not a position", path="after")
-        if limit is not None and limit < 0:
-            raise InvalidError(f"must not be negative, not {limit}", path="limit")
+        check_position(after, "after")
+        if limit is not None:
+            check_position(limit, "limit")
         last = await self.head()
         if until is not None:
             last = min(last, await self._last(until))
@@ -259,13 +265,13 @@ class Queries:
                 yield self._event(stored)
 
     async def _last(self, until: At) -> int:
-        if isinstance(until, int):
-            return until
+        if not isinstance(until, datetime):
+            return check_position(until, "until")
         return (await self._log.locate(microseconds(until, "until"))).position
 
     async def _before(self, since: At) -> int:
-        if isinstance(since, int):
-            return since - 1
+        if not isinstance(since, datetime):
+            return max(0, check_position(since, "since") - 1)
         return (await self._log.locate(microseconds(since, "since") - 1)).position
 
     def watch(
@@ -289,16 +295,22 @@ class Queries:
         Raises:
             InvalidError: an argument is wrong, or `after` is beyond the head.
             DivergedError: the log lost events that this instance had applied.
+            UnavailableError: the log had to be read to catch up, and cannot be.
         """
         where = self._arguments.where(type, mesh, name)
-        start = self.position if after is None else after
-        return self._watch(where, start)
+        start = self.position if after is None else check_position(after, "after")
+        return self._watch(where, start, self._tail.generation)
 
-    async def _watch(self, where: Filter, after: int) -> AsyncGenerator[Event]:
+    async def _watch(
+        self, where: Filter, after: int, generation: int
+    ) -> AsyncGenerator[Event]:
         if after < 0 or (after > self.position and after > await self.head()):
             message = f"{after} is not a position up to the head, {await self.head()}"
             raise InvalidError(message, path="after")
-        async for stored in watch(self._log, self._tail, where=where, after=after):
+        events = watch(
+            self._log, self._tail, where=where, after=after, generation=generation
+        )
+        async for stored in events:
             yield self._event(stored)
 
     async def instances(self) -> builtins.list[Instance]:
@@ -316,6 +328,9 @@ class Queries:
 
     @property
     def _resources(self) -> Resources:
+        if self._committer.closed:
+            message = "the store is closed"
+            raise UnavailableError(message)
         return self._committer.projections.resources
 
     def _wrap(self, record: Record) -> Resource[Any]:

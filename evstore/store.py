@@ -17,6 +17,7 @@ from .config import Config
 from .errors import (
     AlreadyExistsError,
     ConflictError,
+    InvalidError,
     NotFoundError,
 )
 from .history import resource_at
@@ -87,7 +88,9 @@ class Store(Queries):
 
     Made by `open`. All methods may be called from any number of tasks of one event
     loop. Every write takes `actor` (who), `reason` (why) and `request_id` (a text of
-    the caller's own: the same id again returns the original result).
+    the caller's own: the same id again returns the original result). Ids are
+    remembered for 24 hours of the log, of commands that appended something: one that was
+    refused or changed nothing is decided anew when it comes again.
     """
 
     async def create(  # noqa: PLR0913 - the parts of a resource, and who and why
@@ -210,6 +213,8 @@ class Store(Queries):
             record = self._resources.get(key.text)
             current = None if record is None else self._wrap(record)
             spec = change(current)
+            if spec is None:  # pyright: ignore[reportUnnecessaryComparison]
+                raise InvalidError("must return the spec, not None", path="change")
             step: Change
             if current is None:
                 step = self._arguments.create(
@@ -257,7 +262,10 @@ class Store(Queries):
             InvalidError: `recorded_at` would make time run backwards in the log.
         """
         tx = Transaction(self._arguments)
-        yield tx
+        try:
+            yield tx
+        finally:
+            tx.end()
         if tx.changes:
             records = await self._submit(
                 self._arguments.command(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .errors import InvalidError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,8 +25,19 @@ class Transaction:
 
     def __init__(self, arguments: Arguments) -> None:
         self._arguments = arguments
+        self._ended = False
         self.changes: list[Change] = []
         self.results: list[Resource[Any] | None] = []
+
+    def end(self) -> None:
+        """Take no more changes."""
+        self._ended = True
+
+    def _add(self, change: Change) -> None:
+        if self._ended:
+            message = "the transaction has ended; begin another"
+            raise InvalidError(message)
+        self.changes.append(change)
 
     def create(  # noqa: PLR0913 - the parts of a resource
         self,
@@ -38,7 +51,7 @@ class Transaction:
         owner: Resource[Any] | Key | None = None,
     ) -> None:
         """Add a creation; see `Store.create`. The owner may be made earlier here."""
-        self.changes.append(
+        self._add(
             self._arguments.create(
                 type,
                 name,
@@ -59,7 +72,7 @@ class Transaction:
         labels: Mapping[str, str] | None = None,
     ) -> None:
         """Add an update; see `Store.update`."""
-        self.changes.append(
+        self._add(
             self._arguments.update(target, spec=spec, status=status, labels=labels)
         )
 
@@ -72,6 +85,4 @@ class Transaction:
         version: int | Resource[Any] | None = None,
     ) -> None:
         """Add a deletion; see `Store.delete`."""
-        self.changes.append(
-            self._arguments.delete(type, name, mesh=mesh, version=version)
-        )
+        self._add(self._arguments.delete(type, name, mesh=mesh, version=version))

@@ -86,21 +86,19 @@ class Tail:
 
 
 async def watch(
-    log: Log, tail: Tail, *, where: Filter, after: int
+    log: Log, tail: Tail, *, where: Filter, after: int, generation: int
 ) -> AsyncIterator[StoredEvent]:
     """Yield the events after a position that `where` accepts, in order.
 
-    Goes on until the tail is closed.
+    Goes on until the tail is closed. `generation` is that of the tail when the caller
+    learned of `after`.
 
     Raises:
         DivergedError: the log lost events that this process had applied.
     """
     position = after
-    generation = tail.generation
     while True:
-        if tail.generation != generation:
-            message = "the log lost events that had been read; list and watch again"
-            raise DivergedError(message)
+        _check(tail, generation)
         if position >= tail.position:
             if tail.closed:
                 return
@@ -113,14 +111,23 @@ async def watch(
             for event in filter(where.accepts, events):
                 yield event
         else:
-            async for event in _catch_up(log, where, after=position, until=until):
+            chunks = log.read(after=position, until=until, where=where)
+            async for event in _catch_up(chunks, tail, generation):
                 yield event
         position = until
 
 
 async def _catch_up(
-    log: Log, where: Filter, *, after: int, until: int
+    chunks: AsyncIterator[list[StoredEvent]], tail: Tail, generation: int
 ) -> AsyncIterator[StoredEvent]:
-    async for chunk in log.read(after=after, until=until, where=where):
+    async for chunk in chunks:
+        # The log may have diverged while it was read.
+        _check(tail, generation)
         for event in chunk:
             yield event
+
+
+def _check(tail: Tail, generation: int) -> None:
+    if tail.generation != generation:
+        message = "the log lost events that had been read; list and watch again"
+        raise DivergedError(message)

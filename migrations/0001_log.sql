@@ -57,7 +57,9 @@ CREATE INDEX events_key ON evstore.events (type, mesh, name, position);
 
 -- Append-only. The one change that is let through is a redaction: by the owner, in a
 -- transaction whose setting evstore.redaction names the position of the `redacted` event
--- that announces it; body and salt are replaced, body_digest keeps what they hashed to.
+-- that announces it. That event's metadata says which `position` is redacted, and the
+-- digests, in hex, of the body that goes (`old_digest`) and of the one that comes
+-- (`new_digest`). Body and salt are replaced, body_digest keeps what they hashed to.
 CREATE FUNCTION evstore.guard_events() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -77,7 +79,12 @@ BEGIN
                 SELECT FROM evstore.events AS r
                 WHERE r.position = redaction AND r.operation = 'redacted'
                   AND r.position > OLD.position AND OLD.operation <> 'redacted'
-                  AND (r.type, r.mesh, r.name) = (OLD.type, OLD.mesh, OLD.name))
+                  AND (r.type, r.mesh, r.name) = (OLD.type, OLD.mesh, OLD.name)
+                  AND (r.metadata ->> 'position')::bigint = OLD.position
+                  AND r.metadata ->> 'old_digest' = encode(expected.body_digest, 'hex')
+                  AND r.metadata ->> 'new_digest' = encode(
+                      sha256(NEW.salt || convert_to(NEW.body::text, 'UTF8')), 'hex'))
+            AND octet_length(NEW.body::text) <= OLD.size + 65536
             AND pg_has_role(
                 current_user,
                 (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE')
@@ -154,7 +161,7 @@ BEGIN
     SELECT partition_size INTO size FROM evstore.log;
     SELECT coalesce(max(position), 0) INTO head FROM evstore.events;
     SELECT coalesce(max(
-        substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO \(''(\d+)''\)')::bigint), 1)
+        substring(pg_get_expr(c.relpartbound, c.oid) FROM 'TO [(]''([0-9]+)''[)]')::bigint), 1)
     INTO upper_bound
     FROM pg_inherits AS i
     JOIN pg_class AS c ON c.oid = i.inhrelid

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,10 +13,10 @@ import typer
 
 from .options import Actor, Output, Reason
 from .output import Format, print_document
-from .session import UsageError, actor_of, config_of, open_store, run
+from .session import UsageError, actor_of, config_of, open_store, run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from evstore.model import Key, Resource
     from evstore.store import Store
@@ -115,6 +116,8 @@ def apply(
     config = config_of(context)
     manifests = read_all(files)
 
+    sending = threading.Event()
+
     async def work() -> None:
         async with open_store(config) as store:
             steps = await apply_all(
@@ -124,11 +127,19 @@ def apply(
                 reason=reason,
                 dry_run=dry_run,
                 attempts=config.upsert.conflict_retry_max_times + 1,
+                before_sending=sending.set,
             )
         for step, version in steps:
             _print_step(step, version, output, dry_run=dry_run)
 
-    run(work)
+    try:
+        run(work)
+    except KeyboardInterrupt:
+        if sending.is_set():
+            say("interrupted while it was sent: `evstore log` tells if it was applied")
+        else:
+            say("interrupted: nothing was applied")
+        raise
 
 
 async def apply_all(
@@ -139,6 +150,7 @@ async def apply_all(
     reason: str,
     dry_run: bool,
     attempts: int,
+    before_sending: Callable[[], object] = bool,
 ) -> list[tuple[Step, int | None]]:
     """Apply manifests in one transaction; return each step with the version after it.
 
@@ -161,6 +173,7 @@ async def apply_all(
             async with store.transaction(actor=actor, reason=reason) as tx:
                 for step in steps:
                     step.add_to(tx)
+                before_sending()
         except (AlreadyExistsError, ConflictError):
             if not attempts:
                 raise

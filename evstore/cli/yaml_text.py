@@ -233,7 +233,8 @@ def _scalar(event: Any) -> Any:
     except ValueError as error:
         raise YamlError(str(error), line) from None
     if event.tag not in {None, *(_TAG + name for name in _TAGS_OF[type(value)])}:
-        raise YamlError(f"{text!r} does not fit the tag {event.tag}", line)
+        # Without the value: it may be a secret.
+        raise YamlError(f"the value does not fit the tag {event.tag}", line)
     return value
 
 

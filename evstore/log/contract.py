@@ -191,7 +191,10 @@ class Log(Protocol):
         ...
 
     async def instances(self) -> list[Instance]:
-        """Return the heartbeats of all instances of the last day, newest first."""
+        """Return the last heartbeat of each instance, newest first.
+
+        Instances that were not seen for a day are forgotten with the next heartbeat.
+        """
         ...
 
     def abort(self) -> None:

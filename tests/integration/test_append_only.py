@@ -176,8 +176,16 @@ async def _announced(owner: Connection, position: int = 4) -> AsyncGenerator[Non
         await owner.execute("""
             INSERT INTO evstore.events
             SELECT 4, 4, recorded_at, gen_random_uuid(), schema_version, size, actor,
-                'redacted', type, mesh, name, salt, hash, NULL, metadata, body
-            FROM evstore.events WHERE position = 2
+                'redacted', type, mesh, name, salt, hash, NULL,
+                json_build_object(
+                    'position', 1,
+                    'old_digest', encode(
+                        sha256(salt || convert_to(body::text, 'UTF8')), 'hex'),
+                    'new_digest', encode(sha256(
+                        decode(repeat('00', 16), 'hex')
+                        || convert_to('{"redacted":true}', 'UTF8')), 'hex')),
+                body
+            FROM evstore.events WHERE position = 1
         """)
         await owner.execute(f"SET LOCAL evstore.redaction = '{position}'".encode())
         yield
@@ -205,6 +213,13 @@ FORBIDDEN = {
     "without the digest": f"{NEW} WHERE position = 1",
     "with another digest": f"{NEW}, body_digest = sha256('x') WHERE position = 1",
     "of another resource": f"{NEW}, body_digest = {DIGEST} WHERE position = 3",
+    "of another version": f"{NEW}, body_digest = {DIGEST} WHERE position = 2",
+    "with a body that was not announced": (
+        f"{NEW.replace('true', 'false')}, body_digest = {DIGEST} WHERE position = 1"
+    ),
+    "with a salt that was not announced": (
+        f"{NEW.replace('00', '01')}, body_digest = {DIGEST} WHERE position = 1"
+    ),
     "of the announcement": f"{NEW}, body_digest = {DIGEST} WHERE position = 4",
     **{
         f"with a change of {column}": (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -81,13 +82,16 @@ async def test_an_error_while_connecting_does_not_show_the_password(
         assert PASSWORD not in caplog.text
 
 
+PACKAGE = Path(evstore.__file__).parent
+
+
 def _without_driver(said: str) -> str:
     """Leave out the local variables of the driver's own frames, which only a debugger sees."""
     kept: list[str] = []
     ours = True
     for line in said.splitlines():
         if line.startswith("  File "):
-            ours = "/evstore/" in line and "connections.py" not in line
+            ours = f'"{PACKAGE}/' in line and "connections.py" not in line
         if ours or not line.startswith("    "):
             kept.append(line)
     return "\n".join(kept)

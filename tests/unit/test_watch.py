@@ -124,7 +124,9 @@ async def follow(
 ) -> list[StoredEvent]:
     found: list[StoredEvent] = []
     with anyio.fail_after(10):
-        async for event in watch(log, tail, where=where, after=after):
+        async for event in watch(
+            log, tail, where=where, after=after, generation=tail.generation
+        ):
             found.append(event)
             if len(found) == count:
                 break
@@ -182,7 +184,7 @@ async def test_a_slow_watcher_reads_from_the_log_and_misses_nothing(
 ) -> None:
     tail = Tail(0, events_max=2)
     await grow(log, tail, history, ["a"])
-    watching = watch(log, tail, where=ANY, after=0)
+    watching = watch(log, tail, where=ANY, after=0, generation=tail.generation)
     found = [await anext(watching)]
     for number in range(10):
         await grow(log, tail, history, [f"n{number}"])

@@ -171,7 +171,6 @@ class PostgresLog:
 
     async def beat(self, instance: Instance) -> None:
         """Record a heartbeat of this instance, and see to the next partition."""
-        await self._reader.row(statements.ENSURE_PARTITION)
         await self._reader.run(
             statements.BEAT,
             {
@@ -181,9 +180,10 @@ class PostgresLog:
                 "code_version": instance.code_version,
             },
         )
+        await self._reader.row(statements.ENSURE_PARTITION)
 
     async def instances(self) -> list[Instance]:
-        """Return the heartbeats of all instances of the last day, newest first."""
+        """Return the last heartbeat of each instance, newest first."""
         rows = await self._reader.rows(statements.INSTANCES)
         return [
             Instance(

@@ -7,6 +7,7 @@ is given explicitly.
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - a timer that must not cancel the statement
 import contextlib
 import os
 import socket
@@ -18,6 +19,8 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from evstore.config import TlsMode
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
+
+from . import statements
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -31,7 +34,7 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     Parameters that are given win over PG* variables, but some variables have no
     parameter (PGSERVICE, PGTZ, PGDATESTYLE), and a libpq reads more of them with every
     release. They are out of sight while libpq works on the connection, one step of it
-    at a time, so that nothing else in the process ever misses them.
+    at a time: other tasks never miss them, other threads for microseconds at most.
     """
 
     @classmethod
@@ -118,16 +121,24 @@ async def connect(config: PostgresConfig, *, purpose: str) -> Connection:
         UnavailableError: the server cannot be reached.
     """
     with translated(config):
-        return await Connection.connect(
+        connection = await Connection.connect(
             **parameters(config, purpose=purpose), autocommit=True
         )
+        try:
+            with deadline(connection, config.connection_timeout):
+                await connection.execute(statements.SESSION)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
 
 def make_pool(
     config: PostgresConfig, configure: Callable[[Connection], Awaitable[None]]
 ) -> Pool:
     """Return a pool for reads, not yet open; it is always bounded."""
-    largest = max(1, config.max_open_connections - _OUTSIDE_POOL)
+    # Two at least: a replay may have to read a piece apart while it streams.
+    largest = max(2, config.max_open_connections - _OUTSIDE_POOL)
     return AsyncConnectionPool(
         "",
         connection_class=Connection,
@@ -186,7 +197,7 @@ def _refused(text: str) -> bool:
             "certificate",
             "server does not support SSL",
         )
-    ) or ("database" in text and "does not exist" in text)
+    ) or (("database" in text or "role" in text) and "does not exist" in text)
 
 
 def _address(config: PostgresConfig) -> str:
@@ -205,3 +216,13 @@ def cut(connection: Connection) -> None:
         socket.socket(fileno=os.dup(connection.fileno())) as end,
     ):
         end.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def deadline(connection: Connection, seconds: float) -> Generator[None]:
+    """Shut the socket where a statement takes longer; its execution then fails."""
+    timer = asyncio.get_running_loop().call_later(seconds, cut, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()

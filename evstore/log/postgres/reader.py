@@ -51,6 +51,7 @@ class Reader:
         await self._pool.close()
 
     async def _configure(self, connection: Connection) -> None:
+        await connection.execute(statements.SESSION)
         await connection.execute(statements.SESSION_READER)
         cursor = await connection.execute(statements.IDENTITY)
         row = await cursor.fetchone()
@@ -63,6 +64,8 @@ class Reader:
         with translated(self._config):
             async with self._pool.connection() as connection:
                 if connection in self._foreign:
+                    # Closed, so that the pool makes another: the log may be back.
+                    await connection.close()
                     raise ForeignLogError
                 yield connection
 

@@ -6,7 +6,6 @@ Only classes 08 and 57P, a broken socket and a warning count as no answer.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - a timer that must not cancel the statement
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +25,7 @@ from evstore.log.contract import (
 )
 
 from . import arrays, statements
-from .connections import connect, cut, translate, translated
+from .connections import connect, cut, deadline, translate, translated
 from .reader import decode
 
 if TYPE_CHECKING:
@@ -42,7 +41,15 @@ READ_ON_EVENTS: Final = 2_000
 # What turn.sql lets a waiter wait.
 TURN_SECONDS_MAX: Final = 5.0
 _ENSURE_PARTITION: Final = "SELECT evstore.ensure_partition(%s)"
+# Under a stricter level the snapshot would be older than the lock.
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _UNANSWERED: Final = ("08", "57P")
+_LOST_RACE: Final = (
+    pg.UniqueViolation,
+    pg.SerializationFailure,
+    pg.DeadlockDetected,
+)
+MUTED_MICROSECONDS: Final = 60_000_000
 _NEVER_STORABLE: Final = ("22", "23", "54")
 
 
@@ -61,6 +68,11 @@ class Writer:
         self._clock = clock
         self._connection: Connection | None = None
         self._warned = False
+        self._muted_until = 0
+
+    @property
+    def _muted(self) -> bool:
+        return boot_microseconds() < self._muted_until
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -138,7 +150,7 @@ class Writer:
         turn = Turn(self, connection)
         try:
             with self._bounded(connection, more=TURN_SECONDS_MAX):
-                await connection.execute("BEGIN")
+                await connection.execute(_BEGIN)
                 await connection.execute(statements.TURN, prepare=True)
             yield turn
         finally:
@@ -207,7 +219,7 @@ class Writer:
             "after": after.position,
             "hash": after.hash,
             "last_time": events[-1].time,
-            "notify": self._notify,
+            "notify": "off" if self._muted else self._notify,
             "in_turn": in_turn,
             **_columns(events),
         }
@@ -226,12 +238,14 @@ class Writer:
             raise BusyError
         if not stamped:
             raise StampError
-        assert inserted == len(events), f"{inserted} of {len(events)} rows inserted"
+        if inserted != len(events):
+            message = f"{inserted} of {len(events)} rows inserted"
+            raise RuntimeError(message)
 
     @contextmanager
     def _bounded(self, connection: Connection, more: float = 0.0) -> Generator[None]:
         """Bound the wait for what changes nothing: a lost answer means unavailable."""
-        with translated(self._config), _deadline(connection, self._seconds + more):
+        with translated(self._config), deadline(connection, self._seconds + more):
             yield
 
     @contextmanager
@@ -243,7 +257,7 @@ class Writer:
         """
         self._warned = False
         try:
-            with _deadline(connection, self._seconds):
+            with deadline(connection, self._seconds):
                 yield
         except psycopg.Error as error:
             raise self._outcome(error) from error
@@ -258,7 +272,12 @@ class Writer:
         state = error.sqlstate
         if state is None or state.startswith(_UNANSWERED):
             return InDoubtError(str(error))
-        if isinstance(error, pg.UniqueViolation):
+        if isinstance(error, _LOST_RACE):
+            return HeadMovedError()
+        if isinstance(error, pg.ProgramLimitExceeded) and not self._muted:
+            # The queue of notifications may be full, because somebody else does not
+            # listen. They are only manners: go on without them for a while.
+            self._muted_until = boot_microseconds() + MUTED_MICROSECONDS
             return HeadMovedError()
         if isinstance(error, pg.CheckViolation) and not error.diag.constraint_name:
             return _NoPartitionError()
@@ -294,16 +313,6 @@ class Turn:
 
 class _NoPartitionError(Exception):
     """The partition for these positions has not been made; nothing was applied."""
-
-
-@contextmanager
-def _deadline(connection: Connection, seconds: float) -> Generator[None]:
-    """Shut the socket where a statement takes longer; its execution then fails."""
-    timer = asyncio.get_running_loop().call_later(seconds, cut, connection)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _columns(events: Sequence[StoredEvent]) -> dict[str, Any]:

@@ -7,7 +7,7 @@
 -- even then, where others wait), then one array a column.
 -- Returns one row: turn (false: an instance waits for its turn), follows (false: the
 -- place is not in this log), stamped (false: stamps lie over a second ahead of this
--- clock), the number of rows inserted, and the clock in microseconds.
+-- clock and of the last event), the number of rows inserted, and the clock in microseconds.
 -- Index: events_pkey. Locks: the shared advisory lock of a turn, until commit.
 WITH gate AS MATERIALIZED (
     SELECT
@@ -23,8 +23,13 @@ WITH gate AS MATERIALIZED (
                 SELECT FROM evstore.events
                 WHERE position = %(after)b::bigint AND hash = %(hash)b::bytea)
         END AS follows,
-        %(last_time)b::bigint
-            <= date_part('epoch', clock_timestamp()) * 1e6 + 1e6 AS stamped,
+        -- Not ahead of this clock, or no more after the last event than one microsecond
+        -- a transaction: a clock that stepped back must not stop the log.
+        %(last_time)b::bigint <= greatest(
+            date_part('epoch', clock_timestamp()) * 1e6 + 1e6,
+            (SELECT round(date_part('epoch', recorded_at) * 1e6) FROM evstore.events
+             WHERE position = %(after)b::bigint)
+            + cardinality(%(commits)b::bigint[])) AS stamped,
         CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply')
             THEN '' ELSE set_config('synchronous_commit', 'on', true)
         END AS durable,

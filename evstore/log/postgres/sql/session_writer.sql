@@ -5,4 +5,3 @@ SET enable_seqscan = off;
 SET enable_bitmapscan = off;
 SET enable_sort = off;
 SET jit = off;
-SET statement_timeout = 0;
