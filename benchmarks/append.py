@@ -128,11 +128,11 @@ def main() -> None:
         )
         rows.append(
             [
-                f"{callers} callers",
+                "1 caller" if callers == 1 else f"{callers} callers",
                 int(rate),
                 round(p50, 2),
                 round(p99, 2),
-                f"{p50 / one_row:.1f} x",
+                f"{p50 / one_row:.1f} x" if callers == 1 else "",
                 f"{rate / copied:.0%}",
             ]
         )
