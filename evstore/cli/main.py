@@ -35,10 +35,11 @@ class _Root(typer.core.TyperGroup):
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except BrokenPipeError:
-            # Nobody reads on. Python would complain about it once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _discard_output()
             raise typer.Exit(_BROKEN_PIPE) from None
         except Exception as error:  # noqa: BLE001 - the last one to hear of it
+            if isinstance(error, OSError):
+                _discard_output()
             raise typer.Exit(_report(error, debug=ctx.params["debug"])) from None
         return result
 
@@ -82,6 +83,17 @@ def _report(error: Exception, *, debug: bool) -> int:
     for line in message.splitlines():
         say(f"error: {line}")
     return code
+
+
+def _discard_output() -> None:
+    """Throw away what is still buffered, if it cannot be written.
+
+    Python would otherwise try, and complain, once more at its end.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _system_message(error: OSError) -> str:

@@ -106,12 +106,11 @@ class Table:
             self._flush()
 
     def _flush(self) -> None:
-        from rich.console import Console
         from rich.table import Table as RichTable
         from rich.text import Text
 
         first = self._console is None
-        console = self._console = self._console or Console(width=_width())
+        console = self._console = self._console or _console()
         if first or not _bounded():
             self._widths = self._layout(console.width)
         grid = RichTable(
@@ -190,3 +189,14 @@ def _bounded() -> bool:
 def _width() -> int | None:
     """Return the width to force upon rich; None leaves it to the terminal."""
     return None if _bounded() else _UNLIMITED
+
+
+def _console() -> Console:
+    """Return a console that leaves a broken pipe to whoever ends the command."""
+    import rich.console
+
+    class _Console(rich.console.Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return _Console(width=_width())
