@@ -53,7 +53,8 @@ class Store:
     """An `evstore.Store` whose methods wait; made by `open`.
 
     `events` and `watch` return plain iterators, `transaction` a plain context manager.
-    A watch in another thread ends when the store is closed.
+    A watch in another thread ends when the store is closed, at once: what it has not
+    yielded by then, a later watch yields from its position on.
     """
 
     def __init__(self, store: AsyncStore, portal: BlockingPortal) -> None:

@@ -89,8 +89,8 @@ async def resource_at(log: Log, key: Key, position: int) -> Record:
         record = record_of(event)
         if record is not None:
             return record
-    when = f"at position {position}" if position else "then: the log was empty"
-    message = f"{key} did not exist {when}"
+    before = "" if position else ", before the first event"
+    message = f"{key} did not exist at position {position}{before}"
     raise NotFoundError(message, key=key)
 
 

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,10 @@ def test_a_watch_in_another_thread_sees_everything_and_ends_with_the_store() -> 
         watcher.start()
         for number in range(20):
             store.create("Zone", f"z{number}", spec={})
+        for _ in range(1_000):
+            if len(seen) == 20:
+                break
+            time.sleep(0.01)
     watcher.join(timeout=10)
     assert not watcher.is_alive()
     assert seen == list(range(1, 21))
