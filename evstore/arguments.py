@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from .clock import to_microseconds
 from .codec import canonical, check_text
 from .commands import (
     Change,
@@ -25,6 +24,7 @@ from .commands import (
     Update,
 )
 from .errors import InvalidError
+from .history import microseconds
 from .model import Filter, Key, Resource
 
 if TYPE_CHECKING:
@@ -244,21 +244,6 @@ def check_key(key: Key) -> None:
     _check_pattern(key.type, _TYPE, TYPE_CHARACTERS_MAX, "type")
     _check_mesh(key.mesh)
     _check_pattern(key.name, _NAME, NAME_CHARACTERS_MAX, "name")
-
-
-def microseconds(moment: datetime, path: str) -> int:
-    """Return an aware datetime as microseconds since 1970.
-
-    Raises:
-        InvalidError: it has no time zone.
-    """
-    try:
-        return to_microseconds(moment)
-    except (AttributeError, TypeError):
-        message = f"must be an aware datetime, not {type(moment).__name__}"
-        raise InvalidError(message, path=path) from None
-    except ValueError as error:
-        raise InvalidError(str(error), path=path) from error
 
 
 def _check_mesh(mesh: str) -> None:

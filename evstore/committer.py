@@ -85,9 +85,7 @@ class Committer:
                 not be reached in time; nothing was applied.
             OutcomeUnknownError: the log was lost in the middle of the append.
         """
-        if self._closing:
-            message = "the store is closed"
-            raise UnavailableError(message)
+        self.check_open()
         if len(self._queue) >= self._limits.queue_commands_max:
             message = f"{len(self._queue)} commands are waiting; try again in a moment"
             raise UnavailableError(message)
@@ -100,10 +98,15 @@ class Committer:
         self._work.set()
         return await pending.answer
 
-    @property
-    def closed(self) -> bool:
-        """Whether the store takes no more commands."""
-        return self._closing
+    def check_open(self) -> None:
+        """Check that the store has not been closed.
+
+        Raises:
+            UnavailableError: it has; its state is not kept up to date any more.
+        """
+        if self._closing:
+            message = "the store is closed"
+            raise UnavailableError(message)
 
     def nudge(self) -> None:
         """Read on soon: there may be events of other instances."""
@@ -113,9 +116,7 @@ class Committer:
     async def reach(self, position: int) -> None:
         """Return when the projections have reached a position that the log has."""
         while self.projections.position < position:
-            if self._closing:
-                message = "the store is closed"
-                raise UnavailableError(message)
+            self.check_open()
             self.nudge()
             await self._tail.changed()
 

@@ -57,10 +57,7 @@ async def resolve(log: Log, at: At) -> Head:
             time without a time zone.
     """
     if isinstance(at, datetime):
-        try:
-            time = to_microseconds(at)
-        except ValueError as error:
-            raise InvalidError(str(error), path="at") from error
+        time = microseconds(at, "at")
         if time > log.clock():
             message = f"{at.isoformat()} lies in the future"
             raise InvalidError(message, path="at")
@@ -106,3 +103,18 @@ def order(record: Record) -> tuple[str, str]:
     """Return what listings are sorted by: name, then mesh."""
     _, mesh, name = record.key.split("/")
     return name, mesh
+
+
+def microseconds(moment: datetime, path: str) -> int:
+    """Return an aware datetime as microseconds since 1970.
+
+    Raises:
+        InvalidError: it has no time zone.
+    """
+    try:
+        return to_microseconds(moment)
+    except (AttributeError, TypeError):
+        message = f"must be an aware datetime, not {type(moment).__name__}"
+        raise InvalidError(message, path=path) from None
+    except ValueError as error:
+        raise InvalidError(str(error), path=path) from error

@@ -13,7 +13,6 @@ from .arguments import (
     check_keys,
     check_labels,
     check_position,
-    microseconds,
 )
 from .codec import check_text
 from .errors import (
@@ -22,7 +21,7 @@ from .errors import (
     NotFoundError,
     UnavailableError,
 )
-from .history import At, resolve, resource_at, resources_at
+from .history import At, microseconds, resolve, resource_at, resources_at
 from .listing import Listings, Query
 from .model import Event, Key, Page, Resource
 from .watch import Tail, watch
@@ -328,9 +327,7 @@ class Queries:
 
     @property
     def _resources(self) -> Resources:
-        if self._committer.closed:
-            message = "the store is closed"
-            raise UnavailableError(message)
+        self._committer.check_open()
         return self._committer.projections.resources
 
     def _wrap(self, record: Record) -> Resource[Any]:
