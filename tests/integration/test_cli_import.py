@@ -5,15 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 from command import Command
+from fault.history import connected, value
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from subprocess import Popen
 
     from evstore import Config
 
@@ -159,8 +161,23 @@ def test_a_file_that_is_not_there_is_wrong_use(command: Command) -> None:
     )
 
 
+async def interrupted(started: Popen[str], config: Config) -> None:
+    """Send Ctrl-C when something has been imported, and before all has been."""
+    count = "SELECT count(*) FROM evstore.events"
+    async with connected(config) as beside:
+        while not await value(beside, count):  # noqa: ASYNC110 - no event tells
+            await anyio.sleep(0.001)
+        # Whoever holds the turn stops the import.
+        async with beside.transaction():
+            await beside.execute("SELECT pg_advisory_xact_lock(1702261620, 1)")
+            started.send_signal(signal.SIGINT)
+            await anyio.sleep(0.1)
+
+
 @pytest.mark.slow
-def test_ctrl_c_leaves_whole_lines_and_the_rest_can_follow(command: Command) -> None:
+def test_ctrl_c_leaves_whole_lines_and_the_rest_can_follow(
+    command: Command, postgres_config: Config
+) -> None:
     count, size = 3000, 3
     text = "".join(
         json.dumps(
@@ -183,9 +200,7 @@ def test_ctrl_c_leaves_whole_lines_and_the_rest_can_follow(command: Command) -> 
     )
     command.write("a.jsonl", text)
     started = command.start("import", "a.jsonl")
-    while not command("log", "--limit", "1").out:
-        time.sleep(0.05)
-    started.send_signal(signal.SIGINT)
+    anyio.run(interrupted, started, postgres_config)
     out, err = started.communicate(timeout=20)
     assert started.returncode == 130, err
     assert out == ""
