@@ -15,7 +15,9 @@ help:
 	@echo 'make test    run all tests that this machine can run (ARGS=... is for pytest)'
 	@echo 'make check   format, lint, types, architecture, dependencies, spelling'
 	@echo 'make fix     apply what the formatter and the linter can repair'
-	@echo 'make bench   measure appends and replays'
+	@echo 'make torture kill, stop and cut everything for a while (SECONDS=300 SEED=...)'
+	@echo 'make bench   measure everything and write docs/benchmarks.md (about half an hour,'
+	@echo '             idle machine; make bench-peers first fetches what is compared with)'
 	@echo 'make clean   remove .venv and everything else that make has made'
 
 .PHONY: demo
@@ -51,14 +53,21 @@ fix: .venv/.ready-lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-.PHONY: bench
-bench: .venv/.ready-embedded
-	$(BIN)/python benchmarks/append.py
-	$(BIN)/python benchmarks/replay.py
+# What the shell calls SECONDS is not meant: only what stands in the command counts.
+.PHONY: torture
+torture: SECONDS = 300
+torture: .venv/.ready-test
+	PYTHONPATH=tests $(BIN)/python -m fault.torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+.PHONY: bench bench-peers
+bench: .venv/.ready-bench
+	$(BIN)/python benchmarks/run_all.py $(ARGS)
+bench-peers:
+	PYTHON=$(PYTHON) benchmarks/peers/install
 
 .PHONY: clean
 clean:
-	rm -rf .venv build dist .coverage .hypothesis .import_linter_cache \
+	rm -rf .venv .bench build dist .coverage .hypothesis .import_linter_cache \
 	    .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

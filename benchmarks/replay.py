@@ -1,50 +1,61 @@
 """How fast does a store come back from its log, without any snapshot?
 
-Usage: python benchmarks/replay.py [EVENTS] [RESOURCES]
+From `evstore.open` to the store that can be asked, connecting and all; then the digest
+of its state, which the first heartbeat needs.
+
+Usage: python benchmarks/replay.py [--events N] [--resources N] [--rounds N] [--quick]
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import anyio
-from harness import fill, fresh, report, server
+from figures import Aim, Figure
+from harness import arguments, fill, fresh, report, server, settings_of
 
-from evstore.committer import replay
-from evstore.log import open_log
+import evstore
 
 if TYPE_CHECKING:
     from evstore.config import Config
 
-ROUNDS = 3
 
-
-async def once(config: Config) -> tuple[int, float, float]:
-    """Return events, seconds of the fold, and seconds of the digest after it."""
-    async with open_log(config) as log:
-        await log.connect()
-        began = time.perf_counter()
-        projections = await replay(log)
-        folded = time.perf_counter()
-        projections.resources.digest()
-        return projections.position, folded - began, time.perf_counter() - folded
+async def once(config: Config, events: int) -> tuple[float, float]:
+    """Return seconds until the store is open, and of the digest after it."""
+    began = time.perf_counter()
+    async with evstore.open(config) as store:
+        opened = time.perf_counter()
+        store.digest()
+        digested = time.perf_counter()
+        assert store.position == events
+    return opened - began, digested - opened
 
 
 def main() -> None:
-    asked = [int(each) for each in sys.argv[1:]]
-    events, resources = [*asked, *(1_000_000, 50_000)[len(asked) :]]
-    rows = []
+    options = arguments(
+        __doc__,
+        events={"type": int, "default": 1_000_000, "quick": 50_000},
+        resources={"type": int, "default": 50_000, "quick": 5_000},
+    )
     with server() as running:
+        settings = settings_of(running)
         config = fresh(running, "replay")
-        anyio.run(lambda: fill(config, events=events, resources=resources))
-        for number in range(1, ROUNDS + 1):
-            count, seconds, digest = anyio.run(once, config)
-            rate = int(count / seconds)
-            rows.append([number, count, round(seconds, 2), rate, round(digest, 2)])
-    columns = ["round", "events", "seconds", "events/s", "state digest, seconds"]
-    report(f"full replay into {resources:,} resources", columns, rows)
+        anyio.run(
+            lambda: fill(config, events=options.events, resources=options.resources)
+        )
+        found = [anyio.run(once, config, options.events) for _ in range(options.rounds)]
+    opened = Figure.of(seconds for seconds, _ in found)
+    rate = Figure.of(options.events / seconds for seconds, _ in found)
+    digest = Figure.of(seconds for _, seconds in found)
+    report(
+        "start: full replay of a log",
+        ["events", "resources", "seconds", "events/s", "digest, seconds"],
+        [[options.events, options.resources, opened, rate, digest]],
+        aims=[Aim("replay, events/s", 450_000, rate.median, "events/s")],
+        settings=settings,
+        quick=options.quick,
+    )
 
 
 if __name__ == "__main__":
