@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from .codec import canonical, check_text
-from .commands import (
+from .changes import (
     Change,
     Command,
     Create,
@@ -23,9 +22,10 @@ from .commands import (
     Precondition,
     Update,
 )
+from .codec import canonical, check_text
 from .errors import InvalidError
 from .history import microseconds
-from .model import Filter, Key, Resource
+from .model import LEASE_TYPE, RESERVED_TYPES, Filter, Key, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,10 +62,16 @@ class Arguments:
         self._actor = actor
         for name in self.types:
             _check_pattern(name, _TYPE, TYPE_CHARACTERS_MAX, "types")
+            _check_free(name, "types")
 
-    def type_name(self, type_: Typed) -> str:
-        """Return the name of a type that was given as a name or as a struct type."""
+    def type_name(self, type_: Typed, *, reserved: bool = False) -> str:
+        """Return the name of a type that was given as a name or as a struct type.
+
+        `reserved` lets the store's own types through as well.
+        """
         if isinstance(type_, str):
+            if not reserved:
+                _check_free(type_, "type")
             _check_pattern(type_, _TYPE, TYPE_CHARACTERS_MAX, "type")
             return type_
         name = getattr(type_, "__name__", repr(type_))
@@ -80,14 +86,21 @@ class Arguments:
         check_key(key)
         return key
 
+    def lease_key(self, name: str) -> Key:
+        """Return the key of the lease that stands for a leadership."""
+        _check_pattern(name, _NAME, NAME_CHARACTERS_MAX, "name")
+        return Key(type=LEASE_TYPE, name=name)
+
     def where(
         self,
         type_: Typed | None,
         mesh: str | None,
         name: str | None = None,
         actor: str | None = None,
+        *,
+        reserved: bool = False,
     ) -> Filter:
-        """Return a filter; None means any."""
+        """Return a filter; None means any. `reserved` as in `type_name`."""
         if mesh is not None:
             _check_mesh(mesh)
         if name is not None:
@@ -95,7 +108,7 @@ class Arguments:
         if actor is not None:
             check_text(actor, "actor", characters_max=ACTOR_CHARACTERS_MAX)
         return Filter(
-            type=None if type_ is None else self.type_name(type_),
+            type=None if type_ is None else self.type_name(type_, reserved=reserved),
             mesh=mesh,
             name=name,
             actor=actor,
@@ -133,6 +146,7 @@ class Arguments:
         """Encode an update: of exactly this resource, or of whatever has this key."""
         if isinstance(target, Resource):
             key = target.key
+            _check_free(key.type, "target")
             precondition = Precondition(target.version, target.record.hash)
         else:
             key, precondition = _expect_key(target, "target"), None
@@ -246,6 +260,12 @@ def check_key(key: Key) -> None:
     _check_pattern(key.name, _NAME, NAME_CHARACTERS_MAX, "name")
 
 
+def _check_free(type_: str, path: str) -> None:
+    if type_ in RESERVED_TYPES:
+        message = f"{type_} is reserved for the store's own resources"
+        raise InvalidError(message, path=path)
+
+
 def _check_mesh(mesh: str) -> None:
     if mesh != "":
         _check_pattern(mesh, _NAME, MESH_CHARACTERS_MAX, "mesh")
@@ -318,6 +338,7 @@ def _expect_key(value: object, path: str) -> Key:
         message = f"must be a Resource or a Key, not {type(value).__name__}"
         raise InvalidError(message, path=path)
     check_key(value)
+    _check_free(value.type, path)
     return value
 
 
@@ -345,5 +366,6 @@ def _owner(owner: Resource[Any] | Key | None) -> Owner | None:
         return None
     if isinstance(owner, Resource):
         record = owner.record
+        _check_free(owner.type, "owner")
         return Owner(record.key, record.created_version, record.version, record.hash)
     return Owner(_expect_key(owner, "owner").text)

@@ -8,11 +8,21 @@ what the operations before it have left. Nothing here knows of positions, time o
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import msgspec
 import orjson
 
+from .changes import (
+    NULL,
+    Command as Command,  # noqa: PLC0414 - a noun of this room too
+    Create,
+    Delete,
+    Owner,
+    Precondition,
+    Redact,
+    Update,
+)
 from .codec import SALT_BYTES, body_digest, body_text, chain_hash
 from .errors import (
     AlreadyExistsError,
@@ -30,9 +40,9 @@ from .model import (
     Head,
     Key,
     Operation,
-    Record,
     StoredEvent,
 )
+from .redaction import Announcement, keep_marks
 from .resources import owner_of
 
 if TYPE_CHECKING:
@@ -45,89 +55,6 @@ TRANSACTION_EVENTS_MAX: Final = 100_000
 TRANSACTION_BYTES_MAX: Final = 64 * 1024 * 1024
 SCHEMA_VERSION: Final = 1
 
-_NULL: Final = b"null"
-
-
-class Precondition(msgspec.Struct, frozen=True, gc=False):
-    """The version that a resource must be at; with a hash, of that very log."""
-
-    version: int
-    hash: bytes | None = None
-
-    def holds(self, record: Record | None) -> bool:
-        """Whether `record` is at that version."""
-        return (
-            record is not None
-            and record.version == self.version
-            and (self.hash is None or record.hash == self.hash)
-        )
-
-
-class Owner(msgspec.Struct, frozen=True, gc=False):
-    """The owner that a new resource gets; with a version, that very incarnation.
-
-    A resource that was handed out names its incarnation by `created_version`. Its own
-    version and hash show, as far as they can, that it is of this very log.
-    """
-
-    key: str
-    created_version: int | None = None
-    version: int = 0
-    hash: bytes = b""
-
-    def is_incarnation_of(self, record: Record) -> bool:
-        """Whether `record` is the owner that is meant, perhaps changed since."""
-        if self.created_version is None:
-            return True
-        same_log = record.version > self.version or (
-            record.version == self.version and record.hash == self.hash
-        )
-        return same_log and record.created_version == self.created_version
-
-
-class Create(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Make a resource that does not exist; the parts are canonical JSON."""
-
-    key: str
-    spec: bytes
-    status: bytes = _NULL
-    labels: bytes = b"{}"
-    owner: Owner | None = None
-
-
-class Update(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Change a resource; what is None stays as it is."""
-
-    key: str
-    precondition: Precondition | None = None
-    spec: bytes | None = None
-    status: bytes | None = None
-    labels: bytes | None = None
-
-
-class Delete(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Remove a resource and all that it owns."""
-
-    key: str
-    precondition: Precondition | None = None
-
-
-Change = Create | Update | Delete
-
-
-class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks for: all of these changes, or none.
-
-    `time` is set where the change happened earlier, elsewhere: an import keeps it.
-    """
-
-    changes: tuple[Change, ...]
-    actor: str = ""
-    reason: str = ""
-    request_id: str | None = None
-    request_digest: str = ""
-    time: int | None = None
-
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
     """An event without a place in the log."""
@@ -136,6 +63,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     key: str
     body: bytes
     cause: str | None = None
+    redaction: Redact | None = None
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -157,19 +85,18 @@ def decide(
 
     Raises:
         AlreadyExistsError: a resource to be created exists.
-        ConflictError: a resource is not at the expected version, or the request id was
-            used for another command.
+        ConflictError: a resource is not at the expected or the required version, or the
+            request id was used for another command.
         NotFoundError: a resource or an owner does not exist.
         InvalidError: the command makes too many events or bytes.
     """
-    if command.request_id is not None:
-        request = requests.get(command.request_id)
-        if request is not None:
-            if request.digest == command.request_digest:
-                return Repeated(request.commit)
-            message = f"request id {command.request_id!r} was used for another command"
-            raise ConflictError(message)
-    working = _Working(state, overhead=_overhead(command))
+    # Before what is required: what was applied once is answered so for ever.
+    repeated = _repeated(command, requests)
+    if repeated is not None:
+        return repeated
+    working = _Working(state, command)
+    for key, precondition in command.required:
+        working.require(key, precondition)
     for change in command.changes:
         match change:
             case Create():
@@ -178,9 +105,23 @@ def decide(
                 working.update(change)
             case Delete():
                 working.delete(change)
+            case Redact():
+                working.redact(change)
             case _:
                 assert_never(change)
     return Decided(working.drafts)
+
+
+def _repeated(command: Command, requests: RequestOverlay) -> Repeated | None:
+    if command.request_id is None:
+        return None
+    request = requests.get(command.request_id)
+    if request is None:
+        return None
+    if request.digest == command.request_digest:
+        return Repeated(request.commit)
+    message = f"request id {command.request_id!r} was used for another command"
+    raise ConflictError(message)
 
 
 class _RawBody(msgspec.Struct):
@@ -196,9 +137,10 @@ _split = msgspec.json.Decoder(_RawBody).decode
 class _Working:
     """A state in the middle of a command: what its changes so far have left."""
 
-    def __init__(self, state: State, *, overhead: int) -> None:
+    def __init__(self, state: State, command: Command) -> None:
         self._state = state
-        self._overhead = overhead
+        self._command = command
+        self._overhead = 0
         self._bodies: dict[str, bytes | None] = {}
         self._created: set[str] = set()
         self._adopted: dict[str, set[str]] = {}
@@ -212,7 +154,7 @@ class _Working:
             raise AlreadyExistsError(
                 key=Key.from_text(key), version=record.version if record else None
             )
-        owner = _NULL
+        owner = NULL
         if change.owner is not None:
             owner = self._owner_text(change.owner)
             self._adopted.setdefault(change.owner.key, set()).add(key)
@@ -222,7 +164,7 @@ class _Working:
 
     def update(self, change: Update) -> None:
         key = change.key
-        self._require(key, change.precondition)
+        self.require(key, change.precondition)
         before = self._body(key)
         if before is None:
             raise self._absent(key, change.precondition)
@@ -233,17 +175,24 @@ class _Working:
             bytes(parts.spec) if change.spec is None else change.spec,
             bytes(parts.status) if change.status is None else change.status,
         )
+        body = keep_marks(before, body)
         if body != before:
             self._draft(Operation.UPDATED, key, body)
 
     def delete(self, change: Delete) -> None:
         key = change.key
-        self._require(key, change.precondition)
+        self.require(key, change.precondition)
         if self._body(key) is None:
             raise self._absent(key, change.precondition)
         for victim in self._family(key):
             cause = None if victim == key else key
             self._draft(Operation.DELETED, victim, b"", cause)
+
+    def redact(self, change: Redact) -> None:
+        if len(self.drafts) >= TRANSACTION_EVENTS_MAX:
+            raise _too_many_events()
+        draft = Draft(Operation.REDACTED, change.key, _GONE, redaction=change)
+        self.drafts.append(draft)
 
     def _body(self, key: str) -> bytes | None:
         if key in self._bodies:
@@ -251,7 +200,7 @@ class _Working:
         record = self._state.get(key)
         return None if record is None else record.body
 
-    def _require(self, key: str, precondition: Precondition | None) -> None:
+    def require(self, key: str, precondition: Precondition | None) -> None:
         if precondition is None:
             return
         record = self._state.get(key)
@@ -312,16 +261,23 @@ class _Working:
     ) -> None:
         deleted = operation is Operation.DELETED
         self._bodies[key] = None if deleted else body
-        self._size += len(body) + len(key) + self._overhead
-        if len(self.drafts) >= TRANSACTION_EVENTS_MAX:
+        self._size += len(body) + len(key)
+        self.drafts.append(Draft(operation, key, body or _GONE, cause))
+        # One event is never too much: its parts are bounded.
+        if len(self.drafts) > 1:
+            self._check_bounds()
+
+    def _check_bounds(self) -> None:
+        count = len(self.drafts)
+        self._overhead = self._overhead or _overhead(self._command)
+        if count > TRANSACTION_EVENTS_MAX:
             raise _too_many_events()
-        if self._size > TRANSACTION_BYTES_MAX:
+        if self._size + count * self._overhead > TRANSACTION_BYTES_MAX:
             message = f"a transaction may have {TRANSACTION_BYTES_MAX} bytes at most"
             raise InvalidError(f"{message}; split it into several")
-        self.drafts.append(Draft(operation, key, body or _GONE, cause))
 
 
-_GONE: Final = body_text(b"{}", _NULL, _NULL, _NULL)
+_GONE: Final = body_text(b"{}", NULL, NULL, NULL)
 
 
 def _overhead(command: Command) -> int:
@@ -358,11 +314,14 @@ def stamp(
         salt = salts[start : start + SALT_BYTES]
         if draft.operation is Operation.CREATED:
             created[draft.key] = (position, time)
-        elif draft.key not in created:
+        elif draft.redaction is None and draft.key not in created:
             record = state.get(draft.key)
             assert record is not None, f"{draft.key} is not there"
             created[draft.key] = (record.created_version, record.created_time)
-        metadata = _metadata(command, draft, created[draft.key])
+        if draft.redaction is None:
+            metadata = _metadata(command, draft, created[draft.key])
+        else:
+            metadata = _announcement(command, draft.redaction, salt)
         previous = chain_hash(
             previous,
             position=position,
@@ -406,7 +365,7 @@ def _metadata(command: Command, draft: Draft, created: tuple[int, int]) -> bytes
     if draft.operation is Operation.CREATED:
         if plain:
             return b"{}"
-        known: dict[str, str | int] = {}
+        known: dict[str, Any] = {}
     else:
         if plain:
             # The same as below for the usual case, in a third of the time.
@@ -414,6 +373,24 @@ def _metadata(command: Command, draft: Draft, created: tuple[int, int]) -> bytes
         known = {CREATED_VERSION: created[0], CREATED_AT: created[1]}
     if draft.cause is not None:
         known[CAUSE] = draft.cause
+    return _with_request(command, known)
+
+
+def _announcement(command: Command, redaction: Redact, salt: bytes) -> bytes:
+    """Return what the announcement of a redaction says, as canonical JSON.
+
+    The body that comes takes the announcement's own salt.
+    """
+    announced = Announcement(
+        position=redaction.position,
+        fields=redaction.fields,
+        old_digest=redaction.old_digest.hex(),
+        new_digest=body_digest(salt, redaction.body).hex(),
+    )
+    return _with_request(command, announced.metadata())
+
+
+def _with_request(command: Command, known: dict[str, Any]) -> bytes:
     if command.reason:
         known[REASON] = command.reason
     if command.request_id is not None:

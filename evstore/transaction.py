@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .arguments import Arguments, Spec, Typed
-    from .commands import Change
+    from .changes import Change
     from .model import Key, Resource
 
 

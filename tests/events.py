@@ -5,19 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from evstore.changes import Change, Command, Create, Delete, Owner, Update
 from evstore.codec import body_text, canonical, event_hash, genesis_hash
-from evstore.commands import (
-    Change,
-    Command,
-    Create,
-    Decided,
-    Delete,
-    Draft,
-    Owner,
-    Update,
-    decide,
-    stamp,
-)
+from evstore.commands import Decided, Draft, decide, stamp
 from evstore.model import Head, Key, Operation, StoredEvent
 from evstore.projection import Projections
 from evstore.requests import RequestOverlay

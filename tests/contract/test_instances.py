@@ -55,3 +55,43 @@ async def test_instances_come_newest_first(log: Log, other: Log) -> None:
 async def test_a_heartbeat_leaves_the_log_as_it_is(log: Log) -> None:
     await log.beat(instance(0))
     assert await log.head() == log.genesis
+
+
+async def test_a_renewal_stands_while_its_instance_is_there(
+    log: Log, other: Log
+) -> None:
+    mine = instance(1)
+    assert await log.beat(mine)
+    assert await log.beat(mine, renewal=True)
+    assert [seen.id for seen in await other.instances()] == [mine.id]
+
+
+async def test_a_renewal_never_brings_back_what_was_expired(
+    log: Log, other: Log
+) -> None:
+    mine = instance(1)
+    assert await log.beat(mine)
+    assert await other.expire(mine.id, seconds=0) == 0
+    assert not await log.beat(mine, renewal=True)
+    assert not await log.beat(mine, renewal=True)
+    assert await log.instances() == []
+
+
+async def test_an_instance_that_was_seen_is_not_expired(log: Log, other: Log) -> None:
+    mine = instance(1)
+    await log.beat(mine)
+    assert 50 < await other.expire(mine.id, seconds=60) <= 60
+    assert [seen.id for seen in await log.instances()] == [mine.id]
+    assert await log.beat(mine, renewal=True)
+
+
+async def test_nothing_is_left_of_an_instance_that_never_was(log: Log) -> None:
+    mine = instance(1)
+    await log.beat(mine)
+    assert await log.expire(uuid4(), seconds=60) == 0
+    assert [seen.id for seen in await log.instances()] == [mine.id]
+
+
+async def test_tending_leaves_the_log_as_it_is(log: Log) -> None:
+    await log.tend()
+    assert await log.head() == log.genesis

@@ -300,3 +300,39 @@ async def test_filters_of_a_listing_never_break_the_store(text: str) -> None:
             except InvalidError:
                 continue
             assert page.items == []
+
+
+class EvstoreLease(msgspec.Struct):
+    holder: str
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: PLAIN.create("EvstoreLease", "a", spec={}),
+        lambda: PLAIN.update(Key(type="EvstoreLease", name="a"), spec={}),
+        lambda: PLAIN.delete("EvstoreLease", "a"),
+        lambda: PLAIN.key("EvstoreLease", "a", ""),
+        lambda: PLAIN.where("EvstoreLease", None),
+        lambda: PLAIN.create(
+            "Mesh", "m", spec={}, owner=Key(type="EvstoreLease", name="a")
+        ),
+        lambda: Arguments([EvstoreLease]),
+    ],
+    ids=["create", "update", "delete", "key", "where", "owner", "types"],
+)
+def test_reserved_types_are_not_for_callers(call: Callable[[], object]) -> None:
+    with pytest.raises(InvalidError, match="EvstoreLease is reserved"):
+        call()
+
+
+def test_the_events_of_reserved_types_can_be_read() -> None:
+    assert PLAIN.where("EvstoreLease", None, reserved=True).type == "EvstoreLease"
+
+
+def test_a_leadership_is_called_as_a_resource_is() -> None:
+    assert PLAIN.lease_key("nightly.compaction").text == (
+        "EvstoreLease//nightly.compaction"
+    )
+    with pytest.raises(InvalidError, match="name"):
+        PLAIN.lease_key("Nightly compaction")

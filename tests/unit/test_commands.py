@@ -12,18 +12,20 @@ import msgspec
 import pytest
 
 from events import History, assert_chained, create, delete, genesis, key, update
-from evstore.commands import (
-    TRANSACTION_BYTES_MAX,
-    TRANSACTION_EVENTS_MAX,
+from evstore.changes import (
     Change,
     Command,
     Create,
-    Decided,
     Delete,
     Owner,
     Precondition,
-    Repeated,
     Update,
+)
+from evstore.commands import (
+    TRANSACTION_BYTES_MAX,
+    TRANSACTION_EVENTS_MAX,
+    Decided,
+    Repeated,
     decide,
     stamp,
 )
@@ -653,3 +655,26 @@ def test_stamping_again_keeps_nothing_but_the_content_and_the_tx(
     assert msgspec.structs.replace(
         first, time=2, salt=second.salt, hash=second.hash
     ) == (second)
+
+
+def test_what_is_required_must_hold_before_anything_is_decided(
+    history: History,
+) -> None:
+    history.transaction(create(A), create(B))
+    required = ((A, at(history, A)),)
+    found = drafts(history, update(B, {"n": 1}), required=required)
+    assert outline(found) == [("updated", "b")]
+    history.transaction(update(A, {"n": 1}))
+    with pytest.raises(ConflictError) as caught:
+        drafts(history, update(B, {"n": 2}), required=required)
+    assert caught.value.key is not None
+    assert caught.value.key.text == A
+
+
+def test_what_is_required_and_gone_is_a_conflict(history: History) -> None:
+    history.transaction(create(A))
+    required = ((A, at(history, A)),)
+    history.transaction(delete(A))
+    with pytest.raises(ConflictError) as caught:
+        drafts(history, create(B), required=required)
+    assert caught.value.actual is None
