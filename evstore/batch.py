@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
+from .clock import boot_microseconds
 from .commands import Command, Repeated, decide, stamp
 from .errors import InvalidError, OutcomeUnknownError, StoreError, UnavailableError
 from .model import Head, Record, StoredEvent
-from .requests import RequestOverlay
-from .resources import Overlay
+from .requests import RequestOverlay, Requests
+from .resources import Overlay, State
 
 if TYPE_CHECKING:
     # Answers are futures: a caller may be cancelled, a batch may not.
@@ -26,6 +27,25 @@ if TYPE_CHECKING:
 TX_BYTES: Final = 16
 
 Verdict = list[Record | None] | Repeated
+
+
+class Standing(Protocol):
+    """What a batch is decided on: a place, and the state there."""
+
+    @property
+    def head(self) -> Head:
+        """The place."""
+        ...
+
+    @property
+    def resources(self) -> State:
+        """The resources there."""
+        ...
+
+    @property
+    def requests(self) -> Requests | RequestOverlay:
+        """The remembered requests there."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +62,11 @@ class Pending:
     tx: str = ""
     sent: bool = False
     alone: bool = False
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count the bytes of what is to be written."""
+        self.size = sum([change.size for change in self.command.changes])
 
     def succeed(self, verdict: Verdict) -> None:
         """Answer with a verdict, unless the caller has gone."""
@@ -62,22 +87,50 @@ class Pending:
         unknown.__cause__ = error
         self.fail(unknown)
 
+    def expire(self, error: UnavailableError) -> None:
+        """Give up where the deadline has passed."""
+        if self.deadline <= boot_microseconds():
+            self.give_up(error)
 
-@dataclass(slots=True)
+
 class Attempt:
-    """A batch as it was decided: frozen bytes, and the verdicts that hang on them."""
+    """A batch as it was decided: frozen bytes, and the verdicts that hang on them.
 
-    after: Head
-    resources: Overlay
-    events: list[StoredEvent] = field(default_factory=list[StoredEvent])
-    verdicts: list[tuple[Pending, Verdict | StoreError]] = field(
-        default_factory=list[tuple[Pending, "Verdict | StoreError"]]
-    )
+    It shows the state that its events will leave, so that the next batch can be decided
+    while this one is in flight.
+    """
+
+    def __init__(self, base: Standing) -> None:
+        self.after = base.head
+        self.resources = Overlay(base.resources)
+        self.requests = RequestOverlay(base.requests)
+        self.events: list[StoredEvent] = []
+        self.verdicts: list[tuple[Pending, Verdict | StoreError]] = []
+
+    @property
+    def head(self) -> Head:
+        """The place after the events."""
+        return self.events[-1].head if self.events else self.after
+
+    @property
+    def commands(self) -> list[Pending]:
+        """The commands that were decided, in order."""
+        return [pending for pending, _ in self.verdicts]
+
+    def rebase(self, projections: Projections) -> None:
+        """Lie on the projections themselves: they have got to where this one begins."""
+        self.resources.rebase(projections.resources)
+        self.requests.rebase(projections.requests)
 
     def mark_sent(self) -> None:
         """From now on nobody may be told that his command was not applied."""
         for pending, _ in self.verdicts:
             pending.sent = True
+
+    def mark_unsent(self) -> None:
+        """Nothing of it was applied, for certain."""
+        for pending, _ in self.verdicts:
+            pending.sent = False
 
     def answer(self) -> None:
         """Tell the callers, after what their verdicts hang on has been settled."""
@@ -89,17 +142,30 @@ class Attempt:
 
 
 def decide_batch(
-    batch: Sequence[Pending], projections: Projections, *, now: int, bytes_max: int
-) -> Attempt | None:
+    batch: list[Pending], base: Standing, *, now: int, bytes_max: int
+) -> Attempt:
     """Decide commands in order, each on what the ones before it leave.
 
     Goes as far as `bytes_max` bytes of events allow; the attempt has a verdict for each
-    command that was decided. A command that is refused fails alone. Nothing is in doubt
-    while a batch is decided. Returns None where a command met a fault of ours: it is told,
-    and the others are to be decided anew, without what it may have left half done.
+    command that was decided. A command that is refused fails alone. Commands whose
+    callers have gone are dropped from `batch`. None of them is in doubt meanwhile.
     """
-    attempt = Attempt(projections.head, Overlay(projections.resources))
-    requests = RequestOverlay(projections.requests)
+    while True:
+        batch[:] = [each for each in batch if not each.answer.done()]
+        attempt = _decide(batch, base, now=now, bytes_max=bytes_max)
+        if attempt is not None:
+            return attempt
+
+
+def _decide(
+    batch: Sequence[Pending], base: Standing, *, now: int, bytes_max: int
+) -> Attempt | None:
+    """Decide commands; None where one met a fault of ours.
+
+    It is told, and the others are to be decided anew, without what it may have left half
+    done.
+    """
+    attempt = Attempt(base)
     size = 0
     _name_transactions(batch)
     for pending in batch:
@@ -107,7 +173,7 @@ def decide_batch(
             break
         pending.sent = False
         try:
-            verdict, events = _decide_one(pending, attempt, requests, now)
+            verdict, events = _decide_one(pending, attempt, now)
         except StoreError as error:
             attempt.verdicts.append((pending, error))
             continue
@@ -121,15 +187,15 @@ def decide_batch(
 
 
 def _decide_one(
-    pending: Pending, attempt: Attempt, requests: RequestOverlay, now: int
+    pending: Pending, attempt: Attempt, now: int
 ) -> tuple[Verdict, list[StoredEvent]]:
     command, resources = pending.command, attempt.resources
-    decision = decide(command, resources, requests)
+    decision = decide(command, resources, attempt.requests)
     if isinstance(decision, Repeated):
         return decision, []
     events: list[StoredEvent] = []
     if decision.drafts:
-        head = attempt.events[-1].head if attempt.events else attempt.after
+        head = attempt.head
         events = stamp(
             command,
             decision.drafts,
@@ -140,7 +206,7 @@ def _decide_one(
         )
         resources.apply(events)
         if command.request_id is not None:
-            requests.apply(events)
+            attempt.requests.apply(events)
     return [resources.get(change.key) for change in command.changes], events
 
 

@@ -200,7 +200,6 @@ def chain_hash(  # noqa: PLR0913 - the hash is over this many fields
     digest: bytes,
 ) -> bytes:
     """Return the hash of one event; `digest` is that of its body."""
-    type_, mesh, name = key.split("/")
     fixed = _FIXED.pack(
         *(32, previous, 8, position, 8, commit),
         *(16, bytes.fromhex(tx), 8, time, 4, schema_version),
@@ -209,11 +208,9 @@ def chain_hash(  # noqa: PLR0913 - the hash is over this many fields
         fixed,
         field(actor),
         field(operation),
-        field(type_),
-        field(mesh),
-        field(name),
+        key_fields(key),
         _DIGEST_LENGTH,
-        sha256(metadata).digest(),
+        _metadata_digest(bytes(metadata)),
         _DIGEST_LENGTH,
         digest,
     )
@@ -229,6 +226,18 @@ def field(text: str) -> bytes:
     """
     encoded = text.encode()
     return _LENGTH.pack(len(encoded)) + encoded
+
+
+@lru_cache(maxsize=100_000)
+def key_fields(key: str) -> bytes:
+    """Return type, mesh and name of a key as fields."""
+    return b"".join(map(field, key.split("/")))
+
+
+@lru_cache(maxsize=10_000)
+def _metadata_digest(metadata: bytes) -> bytes:
+    """Return the digest of metadata: without a reason, a resource's is always the same."""
+    return sha256(metadata).digest()
 
 
 def record_term(key: str, version: int, digest: bytes) -> int:

@@ -1,9 +1,15 @@
-"""Group commit: the one task that decides, appends and folds.
+"""Group commit: decides commands in order, appends and folds them, answers.
 
-Commands that arrive while an append is in flight queue up; then all of them are decided
+Commands that arrive while appends are in flight queue up; then all of them are decided
 one after another, each on the state that the ones before it leave, and their events are
-appended in one statement. This task is also the only one that changes the projections,
-so a state is never decided on while it moves.
+appended in one statement. Nothing else changes the projections, so a state is never
+decided on while it moves.
+
+There are two lanes. In the fast one nothing is awaited: a batch is decided and sent by
+whoever brings a command or takes in an answer, while at most one other is in flight; its
+callers are answered where its answer is read. Everything that takes more than that goes
+through the slow lane, the committer's task, when nothing is in flight: turns, lost races,
+appends in doubt, verdicts without events, reading on.
 
 No verdict leaves before it is known to be about the log as it is: either an append of
 the same batch succeeded, or one read after the state's position found nothing.
@@ -11,73 +17,100 @@ the same batch succeeded, or one read after the state's position found nothing.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - wakes the task, and makes the callers' futures
-import logging
+import asyncio  # noqa: TID251 - callbacks of the loop, and the callers' futures
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from .batch import Attempt, Pending, Verdict, decide_batch
 from .clock import boot_microseconds
-from .errors import (
-    DivergedError,
-    InvalidError,
-    StoreError,
-    UnavailableError,
-)
-from .log import (
-    BusyError,
-    ForeignLogError,
-    HeadMovedError,
-    InDoubtError,
-    RejectedError,
-    StampError,
-)
-from .projection import Projections
+from .errors import UnavailableError
+from .slow_lane import SlowLane
+from .waiting import Waiting
 
 if TYPE_CHECKING:
-    from .commands import Command
+    from .changes import Command
     from .config import Limits
-    from .log import Log, Turn
-    from .watch import Tail
+    from .live import LiveState
+    from .log import Log
+    from .projection import Projections
 
-logger = logging.getLogger(__name__)
-
-FOREIGN_MICROSECONDS: Final = 20_000
+IN_FLIGHT_MAX: Final = 2
+# A second append pays from about so many commands on.
+SECOND_FROM: Final = 16
+# So many commands are worth sending before those come back who were just answered.
+GATHERED: Final = 32
 RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 OVERDUE_CHECK_SECONDS: Final = 0.25
 ABANDON_SECONDS: Final = 0.5
 
 
-class Committer:
-    """Takes commands, answers with verdicts, and keeps the projections up to date."""
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """An attempt that was sent; later, how it ended."""
 
-    def __init__(
-        self, log: Log, projections: Projections, tail: Tail, limits: Limits
-    ) -> None:
-        self.projections = projections
+    attempt: Attempt
+    news: int
+    error: Exception | None = None
+
+
+class Committer:
+    """Takes commands, answers with verdicts, and keeps the live state up to date."""
+
+    def __init__(self, log: Log, live: LiveState, limits: Limits) -> None:
         self._log = log
-        self._tail = tail
+        self._live = live
         self._limits = limits
-        self._queue: deque[Pending] = deque()
-        self._batch: list[Pending] = []
+        self._queue = Waiting(limits)
+        # In flight, oldest first; then those that came to grief, for the slow lane.
+        self._flights: deque[_Flight] = deque()
+        self._grounded: list[_Flight] = []
+        self._slow = SlowLane(log, live, self._queue, limits, self._pause)
+        self._fast = True
+        self._gathering = False
+        # Hints that there is something to read, and how many of them are settled.
+        self._news = self._known_news = 0
         self._work = asyncio.Event()
         self._ended = anyio.Event()
         self._scope = anyio.CancelScope(shield=True)
-        self._behind = False
         self._closing = False
         self._abandoned = False
-        self._out_of_touch = False
-        self._foreign_at = -FOREIGN_MICROSECONDS
+        self._fault: Exception | None = None
 
     # What other tasks call.
+
+    @property
+    def projections(self) -> Projections:
+        """The projections as this process has them."""
+        return self._live.projections
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait to be sent."""
+        return len(self._queue)
+
+    @property
+    def unanswered(self) -> int:
+        """How many commands have no verdict yet."""
+        return len(self._queue) + len(self._under_way)
+
+    @property
+    def waiting_seconds(self) -> float:
+        """For how long the first of them has been waiting."""
+        first = next(iter(self._queue), None)
+        if first is None:
+            return 0.0
+        left = (first.deadline - boot_microseconds()) / 1e6
+        return self._limits.command_timeout - left
 
     async def submit(self, command: Command) -> Verdict:
         """Have a command decided and appended.
 
         Returns, for each change, the resource as it is after the command; or where the
-        command's request id is in the log already, `Repeated`.
+        command's request id is in the log already, `Repeated`. A caller who is
+        cancelled takes only himself away: what was sent is appended all the same.
 
         Raises:
             StoreError: the command's own error; nothing was applied.
@@ -86,16 +119,16 @@ class Committer:
             OutcomeUnknownError: the log was lost in the middle of the append.
         """
         self.check_open()
-        if len(self._queue) >= self._limits.queue_commands_max:
-            message = f"{len(self._queue)} commands are waiting; try again in a moment"
-            raise UnavailableError(message)
         pending = Pending(
             command,
             asyncio.get_running_loop().create_future(),
             boot_microseconds() + int(self._limits.command_timeout * 1e6),
         )
-        self._queue.append(pending)
-        self._work.set()
+        self._queue.put(pending)
+        if not self._flights:
+            self._launch()
+        elif len(self._queue) >= SECOND_FROM:
+            self._gather()
         return await pending.answer
 
     def check_open(self) -> None:
@@ -110,7 +143,7 @@ class Committer:
 
     def nudge(self) -> None:
         """Read on soon: there may be events of other instances."""
-        self._behind = True
+        self._news += 1
         self._work.set()
 
     async def reach(self, position: int) -> None:
@@ -118,12 +151,101 @@ class Committer:
         while self.projections.position < position:
             self.check_open()
             self.nudge()
-            await self._tail.changed()
+            await self._live.tail.changed()
 
-    # The task.
+    # The fast lane: nothing here waits.
+
+    def _gather(self) -> None:
+        """Launch when those have come who run in this turn of the event loop."""
+        if not self._gathering and self._fast and len(self._flights) < IN_FLIGHT_MAX:
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self._launch)
+
+    def _launch(self) -> None:
+        """Decide what waits and send it, as far as that takes no waiting."""
+        self._gathering = False
+        while self._fast and self._queue and len(self._flights) < IN_FLIGHT_MAX:
+            waiting = len(self._queue)
+            if self._flights and waiting < SECOND_FROM:
+                return
+            if self._live.contended or self._queue.next_alone:
+                self._leave_fast_lane()
+                return
+            count = min(waiting, self._limits.batch_commands_max)
+            if not self._flights and waiting >= 2 * SECOND_FROM:
+                # Half of them now: the server works on these while we decide the rest.
+                count = min(count, (waiting + 1) // 2)
+            self._send(self._queue.take(count))
+
+    def _send(self, batch: list[Pending]) -> None:
+        base = self._flights[-1].attempt if self._flights else self.projections
+        attempt = decide_batch(
+            batch,
+            base,
+            now=self._log.clock(),
+            bytes_max=self._limits.batch_bytes_max,
+        )
+        decided = len(attempt.verdicts)
+        if attempt.events:
+            flight = _Flight(attempt, self._news)
+            attempt.mark_sent()
+            if self._log.send(
+                attempt.events,
+                after=attempt.after,
+                landed=lambda error: self._landed(flight, error),
+            ):
+                self._flights.append(flight)
+                self._queue.put_back(batch[decided:])
+                return
+            attempt.mark_unsent()
+        # Without events, the verdicts take a look at the log.
+        self._queue.put_back(batch)
+        if batch:
+            self._leave_fast_lane()
+
+    def _landed(self, flight: _Flight, error: Exception | None) -> None:
+        """Take in how an append ended, and go on."""
+        first = self._flights.popleft()
+        assert first is flight, "appends are answered in order"
+        flight.error = error
+        if error is not None or self._grounded or not self._fast_settled(flight):
+            self._grounded.append(flight)
+            self._leave_fast_lane()
+        answered = len(flight.attempt.verdicts)
+        done = self._closing and not self._queue
+        if not self._flights and (self._wanted or done):
+            self._work.set()
+        if answered == 1 or len(self._queue) >= GATHERED:
+            self._launch()
+        else:
+            self._gather()
+
+    def _fast_settled(self, flight: _Flight) -> bool:
+        try:
+            self._live.settle(flight.attempt)
+        except Exception as fault:  # noqa: BLE001 - raised again by the task
+            self._fault = fault
+            return False
+        # Nobody else had appended up to then: what was hinted at before is known.
+        self._known_news = max(self._known_news, flight.news)
+        for following in self._flights:
+            following.attempt.rebase(self.projections)
+        return True
+
+    def _leave_fast_lane(self) -> None:
+        self._fast = False
+        if not self._flights:
+            self._work.set()
+
+    @property
+    def _wanted(self) -> bool:
+        """Whether there is something for the slow lane."""
+        return not self._fast or self._news > self._known_news
+
+    # The task, and its slow lane.
 
     async def run(self) -> None:
-        """Work until `aclose`; the only task that changes the projections."""
+        """Work until `aclose`."""
         # Cancelling an append would cancel it at the server, and leave its batch in
         # doubt. Whoever opened the store ends this task through `aclose`.
         with self._scope:
@@ -133,9 +255,10 @@ class Committer:
                     await self._serve()
                 finally:
                     self._closing = True
+                    self._fast = False
                     self._abandon()
                     self._ended.set()
-                    self._tail.close()
+                    self._live.tail.close()
                     tasks.cancel_scope.cancel()
 
     async def aclose(self, *, seconds: float) -> None:
@@ -156,267 +279,58 @@ class Committer:
                 self._abandoned = True
                 self._log.abort()
                 self._scope.deadline = anyio.current_time() + ABANDON_SECONDS
-            self._tail.close()
+            self._live.tail.close()
 
     async def _serve(self) -> None:
-        while not (self._closing and not self._queue):
+        while not self._closing or self._queue or self._flights or self._grounded:
             await self._work.wait()
             self._work.clear()
-            while self._queue:
-                await self._commit(self._take(self._limits.batch_commands_max))
-            if self._behind and not self._closing:
-                self._behind = False
-                await self._catch_up()
-
-    def _take(self, count: int) -> list[Pending]:
-        """Take the next commands; one that must go alone goes alone."""
-        batch: list[Pending] = []
-        while self._queue and len(batch) < count:
-            if self._queue[0].alone and batch:
-                break
-            pending = self._queue.popleft()
-            if not pending.answer.done():
-                batch.append(pending)
-            if pending.alone:
-                break
-        return batch
-
-    async def _commit(self, batch: list[Pending]) -> None:
-        """Bring a batch to its end: every command gets its verdict."""
-        self._batch = batch
-        failures = 0
-        in_turn = self._contended
-        while self._batch:
-            try:
-                await (self._attempt_in_turn() if in_turn else self._attempt())
-                failures = 0
-            except (HeadMovedError, BusyError):
-                self._unsend()
-                in_turn = True
-            except RejectedError as error:
-                self._separate(error)
-            except (StampError, UnavailableError) as error:
-                # Nothing was applied. After a refused stamp the clock is measured.
-                self._unsend()
-                failures += 1
-                if isinstance(error, UnavailableError):
-                    self._drop_overdue(self._batch, error)
-                await self._pause(failures)
-            except StoreError as error:
-                self._fail_batch(error)
-                if isinstance(error, DivergedError):
-                    # What these callers know may come from lost events. The next
-                    # batch is decided on what is there now.
-                    await self._catch_up()
-
-    def _unsend(self) -> None:
-        """Nothing of the batch was applied, for certain."""
-        for pending in self._batch:
-            pending.sent = False
-
-    def _fail_batch(self, error: StoreError) -> None:
-        for pending in self._batch:
-            # One of its own for each: tracebacks grow where an exception is shared.
-            own = type(error)(str(error))
-            own.__cause__ = error
-            pending.fail(own)
-        self._batch = []
-
-    @property
-    def _contended(self) -> bool:
-        return boot_microseconds() - self._foreign_at < FOREIGN_MICROSECONDS
-
-    async def _attempt(self) -> None:
-        """Decide the batch, and append optimistically after the state's position."""
-        attempt = self._decide()
-        # Verdicts without events: good if nothing follows the state they are about. The
-        # last of these reads finds nothing, and is later than all of the commands.
-        if not attempt.events and await self._read_on(self._log):
-            attempt = self._decide()
-        if not attempt.events:
-            self._settled(attempt)
-            return
-        attempt.mark_sent()
-        try:
-            await self._log.append(attempt.events, after=attempt.after)
-        except InDoubtError:
-            if not await self._resolve(attempt):
-                raise HeadMovedError from None
-        self._settled(attempt)
-
-    async def _attempt_in_turn(self) -> None:
-        """Wait for the turn, read what is new, then decide and append with nobody else."""
-        in_doubt = False
-        async with self._log.turn() as turn:
-            # Whoever came while we waited comes along; before the read, so that it is
-            # after their arrival.
-            if not self._batch[0].alone:
-                room = self._limits.batch_commands_max - len(self._batch)
-                self._batch += self._take(room)
-            await self._read_on(turn)
-            attempt = self._decide()
-            if attempt.events:
-                attempt.mark_sent()
-                try:
-                    await turn.append(attempt.events, after=attempt.after)
-                except InDoubtError:
-                    in_doubt = True
-        if in_doubt and not await self._resolve(attempt):
-            raise HeadMovedError
-        self._settled(attempt)
-
-    def _decide(self) -> Attempt:
-        """Decide the batch; a caller that gave up takes its command along."""
-        while True:
-            self._batch = [each for each in self._batch if not each.answer.done()]
-            attempt = decide_batch(
-                self._batch,
-                self.projections,
-                now=self._log.clock(),
-                bytes_max=self._limits.batch_bytes_max,
-            )
-            if attempt is not None:
-                return attempt
-
-    def _settled(self, attempt: Attempt) -> None:
-        """The events stand in the log: fold them, then tell the callers."""
-        self._batch = self._batch[len(attempt.verdicts) :]
-        if attempt.events:
-            self.projections.adopt(attempt.events, attempt.resources)
-            self._tail.publish(attempt.events)
-        attempt.answer()
-
-    # When an answer is lost.
-
-    async def _resolve(self, attempt: Attempt) -> bool:
-        """Find out whether an append without an answer stands in the log.
-
-        The batch is frozen meanwhile: the same bytes are sent again until the position
-        after `after` is somebody's. The old server process may still be about to commit;
-        then the resent bytes wait for it on the key, and meet a unique violation.
-        Returns whether the events are in the log; False means that they never will be.
-
-        Raises:
-            DivergedError: the log has lost the event before ours.
-        """
-        failures = 0
-        while True:
-            try:
-                return await self._ask_or_resend(attempt)
-            except HeadMovedError:
+            if self._flights or not self._wanted:
                 continue
-            except (InDoubtError, BusyError, StampError, StoreError) as error:
-                if isinstance(error, DivergedError) and not isinstance(
-                    error, ForeignLogError
-                ):
-                    # The event before ours is gone: ours cannot be there either.
-                    raise
-                # Also a refused login, or another log behind the address: whatever it
-                # is, it does not tell the outcome.
-                failures += 1
-                await self._pause(failures)
+            self._fast = False
+            await self._go_slow()
+            self._fast = True
+            self._launch()
 
-    async def _ask_or_resend(self, attempt: Attempt) -> bool:
-        following = await self._log.read_on(attempt.after)
-        if not following:
-            await self._log.append(attempt.events, after=attempt.after)
-            return True
-        if following[0].tx != attempt.events[0].tx:
-            return False
-        # Found by reading: visible, but perhaps not replicated yet.
-        await self._log.settle()
-        return True
-
-    def _separate(self, error: RejectedError) -> None:
-        """One of the batch's events is refused: append transaction by transaction."""
-        batch, self._batch = self._batch, []
-        if len(batch) == 1:
-            batch[0].fail(InvalidError(f"the database cannot store it: {error}"))
-            return
-        for pending in reversed(batch):
-            pending.alone = True
-            self._queue.appendleft(pending)
+    async def _go_slow(self) -> None:
+        """Do all that has to wait for the log; nothing is in flight."""
+        if self._fault is not None:
+            raise self._fault
+        grounded, self._grounded = self._grounded, []
+        if grounded:
+            await self._slow.pick_up([(each.attempt, each.error) for each in grounded])
+        while self._queue:
+            await self._slow.commit()
+            if not (self._live.contended or self._queue.next_alone):
+                break
+        if self._news > self._known_news and not self._closing:
+            self._known_news = self._news
+            await self._live.catch_up()
 
     async def _pause(self, failures: int) -> None:
         if self._abandoned:
             self._scope.cancel()
         await anyio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1])
 
-    # What other instances append.
-
-    async def _catch_up(self) -> None:
-        """Apply what other instances have appended.
-
-        Where the log cannot be reached, the next call tries again: nobody waits for
-        this one's answer.
-        """
-        try:
-            try:
-                await self._read_on(self._log)
-            except DivergedError:
-                await self._rebuild()
-        except StoreError as error:
-            if not self._out_of_touch:
-                logger.warning("cannot follow the log, will try again: %s", error)
-            self._out_of_touch = True
-        else:
-            if self._out_of_touch:
-                logger.warning(
-                    "follows the log again, at %s", self.projections.position
-                )
-            self._out_of_touch = False
-
-    async def _read_on(self, source: Log | Turn) -> bool:
-        found = False
-        while events := await source.read_on(self.projections.head):
-            found = True
-            self._foreign_at = boot_microseconds()
-            self.projections.apply(events)
-            self._tail.publish(events)
-        return found
-
-    async def _rebuild(self) -> None:
-        """Fold the log from its beginning: it is not the one that was followed.
-
-        Raises:
-            DivergedError: another log is behind the address; the old state stays, and
-                whoever watches is told.
-        """
-        try:
-            await self._log.connect()
-            self.projections = await replay(self._log)
-        finally:
-            self._tail.diverge(self.projections.position)
-
     # Deadlines and the end.
 
+    @property
+    def _under_way(self) -> list[Pending]:
+        flights = [*self._grounded, *self._flights]
+        flying = [each for flight in flights for each in flight.attempt.commands]
+        return [*self._slow.batch, *flying]
+
     async def _expire_overdue(self) -> None:
-        """Answer callers whose deadline has passed; the batch itself goes on."""
+        """Answer callers whose deadline has passed; what was sent goes on."""
         while True:
             await anyio.sleep(OVERDUE_CHECK_SECONDS)
-            message = "the log could not be reached in time"
-            self._drop_overdue(self._batch, UnavailableError(message))
-            while self._queue and self._queue[0].deadline <= boot_microseconds():
-                self._queue.popleft().fail(UnavailableError(message))
-
-    def _drop_overdue(self, batch: list[Pending], error: UnavailableError) -> None:
-        now = boot_microseconds()
-        for pending in batch:
-            if pending.deadline <= now:
-                pending.give_up(error)
+            error = UnavailableError("the log could not be reached in time")
+            for pending in [*self._under_way, *self._queue.take_overdue()]:
+                pending.expire(error)
 
     def _abandon(self) -> None:
         """Answer whoever still waits when the task ends."""
         error = UnavailableError("the store was closed")
-        for pending in [*self._batch, *self._queue]:
+        for pending in [*self._under_way, *self._queue]:
             pending.give_up(error)
         self._queue.clear()
-
-
-async def replay(log: Log) -> Projections:
-    """Fold a log from its first event to its head."""
-    projections = Projections(log.genesis)
-    head = await log.head()
-    async for events in log.replay(after=0, until=head.position):
-        projections.apply(events)
-    return projections

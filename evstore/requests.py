@@ -80,9 +80,13 @@ def request_of(event: StoredEvent) -> tuple[str, Request] | None:
 class RequestOverlay:
     """Remembered requests, and those of commands that are not in the log yet."""
 
-    def __init__(self, base: Requests) -> None:
+    def __init__(self, base: Requests | RequestOverlay) -> None:
         self._base = base
         self._new: dict[str, Request] = {}
+
+    def rebase(self, base: Requests) -> None:
+        """Lie on other requests from now on, the old ones and ours among them."""
+        self._base = base
 
     def get(self, request_id: str) -> Request | None:
         """Return what is remembered under `request_id`."""

@@ -14,6 +14,7 @@ import msgspec
 
 from .codec import DIGEST_BYTES, DIGEST_MODULUS, body_digest, record_term
 from .model import Body, Key, Operation, Record, StoredEvent
+from .redaction import announcement_of, redact
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -54,8 +55,7 @@ def fold(previous: Record | None, event: StoredEvent) -> Record | None:
             assert previous is not None, f"delete of nothing at {event.position}"
             return None
         case Operation.REDACTED:
-            # The announcement of a redaction: the version of the resource stays.
-            return previous
+            return _redacted(previous, event)
         case _:
             assert_never(event.operation)
     return Record(
@@ -68,6 +68,18 @@ def fold(previous: Record | None, event: StoredEvent) -> Record | None:
         bytes(event.body),
         event.body_digest or event.salt,
         event.hash,
+    )
+
+
+def _redacted(previous: Record | None, event: StoredEvent) -> Record | None:
+    """Return a resource without what is announced to go; its version stays."""
+    announced = announcement_of(event)
+    if previous is None or announced is None or announced.position != previous.version:
+        return previous
+    return msgspec.structs.replace(
+        previous,
+        body=redact(previous.body, announced.fields),
+        seal=bytes.fromhex(announced.old_digest),
     )
 
 
@@ -232,6 +244,13 @@ class _TypeIndex:
             del self._ordered[bisect_left(self._ordered, (name, mesh))]
 
 
+class _Unchanged:
+    """What a key that has not changed has in place of a record."""
+
+
+_UNCHANGED: Final = _Unchanged()
+
+
 class Overlay:
     """A state as it will be after some events that are not in the log yet."""
 
@@ -241,12 +260,15 @@ class Overlay:
         self.changed: dict[str, Record | None] = {}
         self._adopted: dict[str, dict[str, None]] = {}
 
+    def rebase(self, base: State) -> None:
+        """Lie on another state from now on, one that is equal to the old."""
+        self._base = base
+
     def get(self, key: str) -> Record | None:
         """Return the resource, or None where there is none."""
-        try:
-            return self.changed[key]
-        except KeyError:
-            return self._base.get(key)
+        found = self.changed.get(key, _UNCHANGED)
+        # A sentinel and no exception: most keys are asked for before they change.
+        return self._base.get(key) if isinstance(found, _Unchanged) else found
 
     def children(self, owner: str) -> Collection[str]:
         """Return the keys of what `owner` owns, in no particular order."""

@@ -30,6 +30,7 @@ _KUMA: Final = "kuma"
 _PORT: Final = Whole(1, 65_535)
 _PERCENT: Final = Whole(0, 100)
 _COUNT: Final = Whole(1, 100_000_000)
+_QUEUE_BYTES_MAX: Final = 1 << 40
 _BATCH_BYTES_MAX: Final = (
     512 * 1024 * 1024
 )  # half of what one value in PostgreSQL may be
@@ -227,6 +228,13 @@ class Limits(Section, frozen=True, kw_only=True):
     queue_commands_max: Annotated[
         int, Field(_COUNT, "Most commands that wait to be appended.")
     ] = 10_000
+    queue_bytes_max: Annotated[
+        int,
+        Field(
+            Whole(1, _QUEUE_BYTES_MAX),
+            "Most bytes that wait to be appended; one command may always wait.",
+        ),
+    ] = 256 * 1024 * 1024
     batch_commands_max: Annotated[
         int, Field(_COUNT, "Most commands that are appended at once.")
     ] = 1_000

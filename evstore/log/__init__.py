@@ -11,6 +11,7 @@ from evstore.errors import ConfigError
 from .contract import (
     AppendError,
     BusyError,
+    Connections,
     ForeignLogError,
     HeadMovedError,
     InDoubtError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AppendError",
     "BusyError",
+    "Connections",
     "ForeignLogError",
     "HeadMovedError",
     "InDoubtError",

@@ -15,7 +15,7 @@ from evstore.errors import DivergedError
 from evstore.model import ANY, Filter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from uuid import UUID
@@ -64,8 +64,29 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: datetime | None = None
 
 
+class Connections(msgspec.Struct, frozen=True, kw_only=True):
+    """The connections of a log to its server: as they are, looked at and not tried.
+
+    `writer` and `listener` say whether there is one; `listener` is None where
+    notifications are off. `readers` counts those in the pool, `readers_idle` the ones
+    that nobody uses, `readers_wanted` the reads that wait for one.
+    """
+
+    writer: bool
+    listener: bool | None
+    readers: int
+    readers_idle: int
+    readers_wanted: int
+    readers_max: int
+
+
 class Turn(Protocol):
-    """The right to append next, held for one append."""
+    """The right to append next, held for one append.
+
+    `following` is what `Log.read_on` finds, read when nobody else could append any more.
+    """
+
+    following: list[StoredEvent]
 
     async def read_on(self, after: Head) -> list[StoredEvent]:
         """Read on as `Log.read_on` does; nobody else appends until the turn ends."""
@@ -103,10 +124,43 @@ class Log(Protocol):
         """
         ...
 
-    def turn(self) -> AbstractAsyncContextManager[Turn]:
-        """Wait in a fair queue for the right to append next.
+    async def restore(
+        self, events: Sequence[StoredEvent], *, after: Head, identity: UUID
+    ) -> None:
+        """Add whole transactions exactly as they were in the log `identity`.
+
+        Nothing of them is checked but their place. An empty log takes over `identity`
+        with the first of them, all or nothing, and has it from then on; whoever has it
+        open as well finds another log. The database's owner may do that, no other role.
 
         Raises:
+            HeadMovedError: nothing was applied: the log does not end at `after`, or is
+                another one and not empty.
+            UnavailableError: nobody knows; look at the head.
+        """
+        ...
+
+    def send(
+        self,
+        events: Sequence[StoredEvent],
+        *,
+        after: Head,
+        landed: Callable[[Exception | None], None],
+    ) -> bool:
+        """Begin an append at once and return, where that takes no waiting.
+
+        False where it would: nothing was sent, and `append` is the way. While one is in
+        flight a second may be sent, after the last event of the first: if the first
+        fails, so does the second. `landed` is called from the event loop, in the order
+        of the calls, with None or with what `append` would raise.
+        """
+        ...
+
+    def turn(self, after: Head) -> AbstractAsyncContextManager[Turn]:
+        """Wait in a fair queue for the right to append next, and read what is new.
+
+        Raises:
+            DivergedError: the place is not in this log.
             UnavailableError: the turn did not come in time; nothing was applied.
         """
         ...
@@ -156,7 +210,7 @@ class Log(Protocol):
         where: Filter = ANY,
         reverse: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[list[StoredEvent]]:
+    ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield events with `after < position <= until`, in chunks, in order.
 
         Without `until`, up to the head as it is when reading gets there.
@@ -175,6 +229,23 @@ class Log(Protocol):
         """
         ...
 
+    async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
+        """Return the events at these positions, in order of position.
+
+        Where the log has not got one of them, that is left out. All of them are in
+        memory at once: ask for some hundreds at a time.
+        """
+        ...
+
+    @property
+    def listening(self) -> bool:
+        """Whether `wait` hears of appends at once; where not, it only times out."""
+        ...
+
+    def connections(self) -> Connections | None:
+        """Return how the connections to the server stand; None where there is none."""
+        ...
+
     async def wait(self, after: int, *, seconds: float) -> None:
         """Return when there may be events after `after`, at the latest in `seconds`."""
         ...
@@ -186,8 +257,24 @@ class Log(Protocol):
         """
         ...
 
-    async def beat(self, instance: Instance) -> None:
-        """Record a heartbeat of this instance."""
+    async def beat(self, instance: Instance, *, renewal: bool = False) -> bool:
+        """Record a heartbeat of this instance; return whether it stands.
+
+        A renewal never brings back an instance that another one has expired: it returns
+        False then. Such an instance needs another id.
+        """
+        ...
+
+    async def tend(self) -> None:
+        """Do what a log needs now and then, so that appends need not wait for it."""
+        ...
+
+    async def expire(self, instance: UUID, *, seconds: float) -> float:
+        """Forget an instance that has not been seen for so long, by the log's clock.
+
+        Returns how many seconds are left until it can be; 0 where no heartbeat of it is
+        there any more, and then none will be: whatever it held can be taken.
+        """
         ...
 
     async def instances(self) -> list[Instance]:

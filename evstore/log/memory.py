@@ -6,6 +6,7 @@ Several stores of one process and event loop may share one.
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - an append lands in the loop's next turn
 from bisect import bisect_right
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from uuid import uuid4
 import anyio
 import msgspec
 
-from evstore.clock import to_datetime, wall_microseconds
+from evstore.clock import to_datetime, to_microseconds, wall_microseconds
 from evstore.codec import genesis_hash
 from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, Head, Operation, StoredEvent
@@ -22,7 +23,13 @@ from evstore.model import ANY, Filter, Head, Operation, StoredEvent
 from .contract import CHUNK_EVENTS, HeadMovedError, Instance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Callable,
+        Iterator,
+        Sequence,
+    )
     from uuid import UUID
 
 
@@ -44,11 +51,18 @@ class MemoryLog:
 
     async def head(self) -> Head:
         """Return the last place in the log."""
+        return self._head
+
+    @property
+    def _head(self) -> Head:
         return self._events[-1].head if self._events else self.genesis
 
     async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
         """Add whole transactions directly after `after`: all of them, or none."""
-        if await self.head() != after:
+        self._append(events, after)
+
+    def _append(self, events: Sequence[StoredEvent], after: Head) -> None:
+        if self._head != after:
             raise HeadMovedError
         for event in events:
             self._events.append(event)
@@ -56,15 +70,47 @@ class MemoryLog:
         self._grown.set()
         self._grown = anyio.Event()
 
+    async def restore(
+        self, events: Sequence[StoredEvent], *, after: Head, identity: UUID
+    ) -> None:
+        """Add whole transactions as they were; an empty log takes over `identity`."""
+        if identity != self.identity:
+            if self._events or after.position:
+                raise HeadMovedError
+            self.identity = identity
+            self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
+        self._append(events, after)
+
+    def send(
+        self,
+        events: Sequence[StoredEvent],
+        *,
+        after: Head,
+        landed: Callable[[Exception | None], None],
+    ) -> bool:
+        """Append in a moment; see the log's contract."""
+
+        def land() -> None:
+            try:
+                self._append(events, after)
+            except HeadMovedError as error:
+                landed(error)
+            else:
+                landed(None)
+
+        asyncio.get_running_loop().call_soon(land)
+        return True
+
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[MemoryLog._Turn]:
-        """Wait in a fair queue for the right to append next."""
+    async def turn(self, after: Head) -> AsyncGenerator[MemoryLog._Turn]:
+        """Wait in a fair queue for the right to append next, and read what is new."""
         async with self._turn:
-            yield MemoryLog._Turn(self)
+            yield MemoryLog._Turn(self, await self.read_on(after))
 
     class _Turn:
-        def __init__(self, log: MemoryLog) -> None:
+        def __init__(self, log: MemoryLog, following: list[StoredEvent]) -> None:
             self._log = log
+            self.following = following
 
         async def read_on(self, after: Head) -> list[StoredEvent]:
             return await self._log.read_on(after)
@@ -114,7 +160,7 @@ class MemoryLog:
         where: Filter = ANY,
         reverse: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[list[StoredEvent]]:
+    ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield events with `after < position <= until`, in chunks, in order."""
         chunk: list[StoredEvent] = []
         left = limit
@@ -174,6 +220,19 @@ class MemoryLog:
                     break
         return found
 
+    async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
+        """Return the events at these positions, in order of position."""
+        top = len(self._events)
+        return [self._events[each - 1] for each in sorted(positions) if each <= top]
+
+    @property
+    def listening(self) -> bool:
+        """Always: an append wakes whoever waits."""
+        return True
+
+    def connections(self) -> None:
+        """There are none."""
+
     async def wait(self, after: int, *, seconds: float) -> None:
         """Return when there may be events after `after`, at the latest in `seconds`."""
         if len(self._events) > after:
@@ -184,12 +243,29 @@ class MemoryLog:
     async def settle(self) -> None:
         """Return at once: what is in the list is as safe as it gets."""
 
-    async def beat(self, instance: Instance) -> None:
-        """Record a heartbeat of this instance."""
-        self._instances.pop(instance.id, None)
+    async def beat(self, instance: Instance, *, renewal: bool = False) -> bool:
+        """Record a heartbeat of this instance; return whether it stands."""
+        if self._instances.pop(instance.id, None) is None and renewal:
+            return False
         self._instances[instance.id] = msgspec.structs.replace(
             instance, seen_at=to_datetime(self.clock())
         )
+        return True
+
+    async def tend(self) -> None:
+        """Nothing to do."""
+
+    async def expire(self, instance: UUID, *, seconds: float) -> float:
+        """Forget an instance that has not been seen for so long, by the host's clock."""
+        found = self._instances.get(instance)
+        if found is None:
+            return 0.0
+        assert found.seen_at is not None, "heartbeats have a time"
+        left = seconds - (self.clock() - to_microseconds(found.seen_at)) / 1e6
+        if left > 0:
+            return left
+        del self._instances[instance]
+        return 0.0
 
     async def instances(self) -> list[Instance]:
         """Return the heartbeats of all instances, newest first."""

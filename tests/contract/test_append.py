@@ -9,9 +9,12 @@ import msgspec
 import pytest
 
 from events import History, assert_chained, create, creations, everything, key
-from evstore.log import HeadMovedError, Log
+from evstore.log import HeadMovedError, Log, MemoryLog, open_log
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from evstore.config import Config
     from evstore.model import Head, StoredEvent
 
 
@@ -158,8 +161,10 @@ async def test_a_turn_reads_on_and_appends(
     log: Log, other: Log, history: History
 ) -> None:
     await other.append(creations(history, "a"), after=log.genesis)
-    async with log.turn() as turn:
+    async with log.turn(log.genesis) as turn:
+        assert turn.following == history.events
         assert await turn.read_on(log.genesis) == history.events
+        assert await turn.read_on(history.head) == []
         after = history.head
         await turn.append(creations(history, "b"), after=after)
     assert await everything(log) == history.events
@@ -168,12 +173,12 @@ async def test_a_turn_reads_on_and_appends(
 async def test_a_turn_without_an_append_changes_nothing_and_frees_the_next(
     log: Log, other: Log, history: History
 ) -> None:
-    async with log.turn():
+    async with log.turn(log.genesis):
         pass
     with pytest.raises(ZeroDivisionError):
-        async with log.turn():
+        async with log.turn(log.genesis):
             raise ZeroDivisionError
-    async with other.turn() as turn:
+    async with other.turn(other.genesis) as turn:
         await turn.append(creations(history, "a"), after=log.genesis)
     assert await everything(log) == history.events
 
@@ -184,7 +189,7 @@ async def test_a_turn_does_not_excuse_an_append_after_the_wrong_place(
     await log.append(creations(history, "a"), after=log.genesis)
     stale = creations(History(log.genesis), "b")
     with pytest.raises(HeadMovedError):
-        async with log.turn() as turn:
+        async with log.turn(log.genesis) as turn:
             await turn.append(stale, after=log.genesis)
     await log.append(creations(history, "c"), after=history.events[0].head)
     assert await everything(log) == history.events
@@ -197,7 +202,7 @@ async def test_turns_exclude_each_other(log: Log, other: Log) -> None:
     async def take(mine: Log, name: str) -> None:
         nonlocal inside, rounds
         for _ in range(5):
-            async with mine.turn() as turn:
+            async with mine.turn(mine.genesis) as turn:
                 inside += 1
                 assert inside == 1
                 place = await mine.head() if mine is log else await other.head()
@@ -213,3 +218,69 @@ async def test_turns_exclude_each_other(log: Log, other: Log) -> None:
         tasks.start_soon(take, other, "b")
     assert rounds == 10
     assert_chained(await everything(log), log.genesis)
+
+
+class Landings:
+    """How appends ended that were sent without waiting, in the order of their ends."""
+
+    def __init__(self, count: int) -> None:
+        self.ends: list[tuple[str, Exception | None]] = []
+        self._left = count
+        self._all = anyio.Event()
+
+    def of(self, name: str) -> Callable[[Exception | None], None]:
+        def landed(error: Exception | None) -> None:
+            self.ends.append((name, error))
+            self._left -= 1
+            if not self._left:
+                self._all.set()
+
+        return landed
+
+    async def all(self) -> None:
+        with anyio.fail_after(10):
+            await self._all.wait()
+
+
+async def test_two_appends_are_in_flight_and_land_in_order(
+    log: Log, history: History
+) -> None:
+    landings = Landings(2)
+    first = creations(history, "a")
+    second = creations(history, "b")
+    assert log.send(first, after=log.genesis, landed=landings.of("first"))
+    assert log.send(second, after=first[-1].head, landed=landings.of("second"))
+    assert landings.ends == []  # not from the call itself
+    await landings.all()
+    assert landings.ends == [("first", None), ("second", None)]
+    assert await everything(log) == history.events
+
+
+async def test_the_second_append_in_flight_fails_with_the_first(
+    log: Log, other: Log, history: History
+) -> None:
+    mine = History(log.genesis)
+    first, second = creations(mine, "a"), creations(mine, "b")
+    await other.append(creations(history, "x"), after=log.genesis)
+    landings = Landings(2)
+    assert log.send(first, after=log.genesis, landed=landings.of("first"))
+    assert log.send(second, after=first[-1].head, landed=landings.of("second"))
+    await landings.all()
+    assert [name for name, _ in landings.ends] == ["first", "second"]
+    assert all(isinstance(error, HeadMovedError) for _, error in landings.ends)
+    assert await everything(log) == history.events
+
+
+async def test_an_append_is_not_begun_without_a_connection(
+    config: Config, history: History
+) -> None:
+    async with open_log(config) as unconnected:
+        if isinstance(unconnected, MemoryLog):
+            return  # nothing to connect to
+        landings = Landings(1)
+        events = creations(history, "a")
+        assert not unconnected.send(
+            events, after=unconnected.genesis, landed=landings.of("a")
+        )
+        await unconnected.append(events, after=unconnected.genesis)
+        assert landings.ends == []

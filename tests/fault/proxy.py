@@ -12,6 +12,7 @@ import struct
 from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _CANCEL_REQUEST: Final = 80877102
 _REQUEST_ENDS: Final = b"SQXH"
+_BIND: Final = b"B"
 _READY: Final = b"Z"
 _ERROR: Final = b"E"
 
@@ -37,6 +39,7 @@ class Fault(enum.Enum):
     """What happens to a request, and to the client that waits for the answer."""
 
     CUT_BEFORE = "the request is lost, the client is cut off"
+    CUT_INSIDE = "all but the last statement arrives, then the client is cut off"
     CUT_AFTER = "the server gets it, the client is cut off at once"
     LOSE_ANSWER = "the server answers, the answer is lost, the client is cut off"
     DELIVER_LATE = "the client is cut off, the server gets the request later"
@@ -51,25 +54,39 @@ class Request:
     purpose: str
     raw: bytes
 
+    @cached_property
+    def statements(self) -> list[tuple[str, int]]:
+        """Names of the prepared statements that are executed, and where each begins."""
+        found: list[tuple[str, int]] = []
+        place = 0
+        while place < len(self.raw):
+            (length,) = struct.unpack_from(">I", self.raw, place + 1)
+            if self.raw[place : place + 1] == _BIND:
+                _, name, _ = self.raw[place + 5 :].split(b"\0", maxsplit=2)
+                found.append((name.decode(), place))
+            place += 1 + length
+        return found
+
+    def _executes(self, name: str) -> bool:
+        return self.purpose == "evstore writer" and name in dict(self.statements)
+
     @property
     def is_append(self) -> bool:
-        return self.purpose == "evstore writer" and b'{"labels":' in self.raw
+        return self._executes("append")
 
     @property
     def is_commit(self) -> bool:
-        return self.purpose == "evstore writer" and self.raw[5:] == b"COMMIT\0"
+        return self._executes("commit")
 
     @property
     def is_settle(self) -> bool:
-        return b"pg_logical_emit_message" in self.raw
+        return self._executes("settle")
 
     @property
     def kind(self) -> str | None:
         """What an append is made of; None for the rest."""
         if self.is_append:
             return "append"
-        if self.is_commit:
-            return "commit"
         return "settle" if self.is_settle else None
 
 
@@ -171,7 +188,11 @@ class Proxy:
         if self.down:
             client.cut()
             return
-        server = _End(*await asyncio.open_unix_connection(self._socket))
+        try:
+            server = _End(*await asyncio.open_unix_connection(self._socket))
+        except OSError:  # the server itself is down
+            client.cut()
+            return
         link = _Link(client, server)
         self._links.add(link)
         try:
@@ -225,6 +246,10 @@ class Proxy:
         released = self._released
         match fault:
             case Fault.CUT_BEFORE:
+                return True
+            case Fault.CUT_INSIDE:
+                *_, (_, last) = request.statements
+                await link.server.send(request.raw[:last])
                 return True
             case Fault.STALL:
                 await released.wait()

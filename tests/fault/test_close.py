@@ -33,7 +33,7 @@ async def test_commands_that_wait_at_the_end_are_appended(
             await struck.wait()
             for number in range(1, 50):
                 tasks.start_soon(create, store, number)
-            await until(lambda: len(store._committer._queue) == 49)
+            await until(lambda: store._committer.unanswered == 50)
 
             async def release() -> None:
                 await until(lambda: store._committer._closing)

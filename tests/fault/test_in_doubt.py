@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import evstore
-from evstore.committer import Committer
+from evstore.live import LiveState
 from evstore.errors import ConfigError, OutcomeUnknownError, UnavailableError
 from fault.history import (
     adjusted,
@@ -55,7 +55,7 @@ def is_settle(request: Request) -> bool:
 @pytest.fixture
 def in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every append wait for its turn, as under contention."""
-    monkeypatch.setattr(Committer, "_contended", True)
+    monkeypatch.setattr(LiveState, "contended", True)
 
 
 async def _check_lost_answer(

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import evstore
-from evstore.committer import Committer
+from evstore.live import LiveState
 from fault.history import checked_history, connected, limited
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def test_appends_cross_the_bounds_of_partitions(
     small_partitions: Config, monkeypatch: pytest.MonkeyPatch, *, in_turns: bool
 ) -> None:
     if in_turns:
-        monkeypatch.setattr(Committer, "_contended", True)
+        monkeypatch.setattr(LiveState, "contended", True)
     async with evstore.open(small_partitions) as store:
         await _create(store, "mesh", 5 * SIZE)
     assert len(await checked_history(small_partitions)) == 5 * SIZE
@@ -63,7 +63,7 @@ async def test_a_transaction_may_be_larger_than_a_partition(
     small_partitions: Config, monkeypatch: pytest.MonkeyPatch, *, in_turns: bool
 ) -> None:
     if in_turns:
-        monkeypatch.setattr(Committer, "_contended", True)
+        monkeypatch.setattr(LiveState, "contended", True)
     config = limited(small_partitions, command_timeout=5.0)
     async with evstore.open(config) as store:
         async with store.transaction() as tx:

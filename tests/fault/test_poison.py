@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 import evstore
-from evstore.commands import Command, Create
-from evstore.committer import Committer
+from evstore.changes import Command, Create
+from evstore.live import LiveState
 from evstore.errors import InvalidError, StoreError
 from fault.history import checked_history, connected, until
 from fault.proxy import Fault, open_proxy
@@ -62,7 +62,7 @@ async def test_a_refused_event_fails_alone(
     postgres_config: Config, monkeypatch: pytest.MonkeyPatch, *, in_turns: bool
 ) -> None:
     if in_turns:
-        monkeypatch.setattr(Committer, "_contended", True)
+        monkeypatch.setattr(LiveState, "contended", True)
     async with connected(postgres_config) as owner:
         await owner.execute(
             "ALTER TABLE evstore.events ADD CONSTRAINT poison CHECK (name <> 'poison')"

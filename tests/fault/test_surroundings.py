@@ -12,7 +12,7 @@ import pytest
 import evstore
 from events import History, create, key
 from evstore.commands import TRANSACTION_BYTES_MAX
-from evstore.committer import Committer
+from evstore.live import LiveState
 from evstore.errors import DivergedError, InvalidError, UnavailableError
 from evstore.log import open_log
 from evstore.model import Head
@@ -199,7 +199,7 @@ async def test_nothing_under_way_means_unavailable_and_not_unknown(
             await admin.execute(
                 f"ALTER DATABASE {config.postgres.db_name} ALLOW_CONNECTIONS true".encode()
             )
-        await until(lambda: not store._committer._batch)
+        await until(lambda: not store._committer._slow.batch)
         await store.create("Mesh", "second", spec={}, request_id="second")
 
 
@@ -273,7 +273,7 @@ async def test_a_committer_that_died_takes_no_commands(
     def die(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Committer, "_settled", die)
+    monkeypatch.setattr(LiveState, "settle", die)
     with pytest.raises(BaseExceptionGroup) as caught:
         await _write_twice()
     assert caught.group_contains(MemoryError)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import evstore
-from evstore.committer import Committer
+from evstore.live import LiveState
 from evstore.errors import OutcomeUnknownError, UnavailableError
 from fault.history import (
     blocked_writers,
@@ -125,7 +125,7 @@ async def _create_at_last(store: Store, name: str) -> None:
 async def test_a_holder_that_stalls_delays_others_up_to_the_time_out(
     postgres_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Committer, "_contended", True)
+    monkeypatch.setattr(LiveState, "contended", True)
     async with (
         open_proxy(postgres_config) as proxy,
         evstore.open(proxy.config) as holder,

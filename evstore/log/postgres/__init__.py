@@ -10,7 +10,7 @@ import anyio
 from evstore.background import background
 from evstore.clock import OffsetClock
 from evstore.codec import genesis_hash
-from evstore.log.contract import Instance
+from evstore.log.contract import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import statements
@@ -18,10 +18,11 @@ from .connections import connect, translated
 from .listener import Listener
 from .migrations import check_version
 from .reader import POSITION_MAX, Reader
+from .restorer import Restorer
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from uuid import UUID
 
@@ -75,7 +76,10 @@ class PostgresLog:
         self._clock = OffsetClock()
         self._reader = Reader(config.postgres, identity)
         self._writer = Writer(config, identity, self._clock)
-        self.listener = Listener(config.postgres, self._writer.is_own)
+        self._restorer = Restorer(config.postgres)
+        self.listener = Listener(
+            config.postgres, lambda process: self._writer.is_own(process)
+        )
         self.identity = identity
         self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
 
@@ -89,15 +93,41 @@ class PostgresLog:
 
     async def connect(self) -> None:
         """Open the writer's connection, which measures the clock."""
-        await self._writer.connection()
+        await self._writer.connect()
 
     async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
         """Add whole transactions directly after `after`: all of them, or none."""
         await self._writer.append(events, after=after)
 
-    def turn(self) -> AbstractAsyncContextManager[Turn]:
-        """Wait in a fair queue for the right to append next."""
-        return self._writer.turn()
+    async def restore(
+        self, events: Sequence[StoredEvent], *, after: Head, identity: UUID
+    ) -> None:
+        """Add whole transactions as they were; an empty log takes over `identity`."""
+        await self._restorer.restore(events, after=after, identity=identity)
+        if identity != self.identity:
+            await self._become(identity)
+
+    async def _become(self, identity: UUID) -> None:
+        """Go on as the log that was taken over."""
+        self.identity = identity
+        self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
+        self._reader.identity = identity
+        await self._writer.aclose()
+        self._writer = Writer(self._config, identity, self._clock)
+
+    def send(
+        self,
+        events: Sequence[StoredEvent],
+        *,
+        after: Head,
+        landed: Callable[[Exception | None], None],
+    ) -> bool:
+        """Begin an append at once, unless there is no connection."""
+        return self._writer.send(events, after=after, landed=landed)
+
+    def turn(self, after: Head) -> AbstractAsyncContextManager[Turn]:
+        """Wait in a fair queue for the right to append next, and read what is new."""
+        return self._writer.turn(after)
 
     async def read_on(self, after: Head) -> list[StoredEvent]:
         """Return whole transactions after a place, some thousands of events at most."""
@@ -138,7 +168,7 @@ class PostgresLog:
         where: Filter = ANY,
         reverse: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[list[StoredEvent]]:
+    ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield events with `after < position <= until`, in chunks, in order."""
         async for chunk in self._reader.read(
             after=after, until=until, where=where, reverse=reverse, limit=limit
@@ -156,6 +186,23 @@ class PostgresLog:
         """Return the last event of each key at or before `until`."""
         return await self._reader.latest(where=where, until=min(until, POSITION_MAX))
 
+    async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
+        """Return the events at these positions, in order of position."""
+        return await self._reader.pick(positions)
+
+    @property
+    def listening(self) -> bool:
+        """Whether notifications are heard now."""
+        return self.listener.connected
+
+    def connections(self) -> Connections:
+        """Return how the connections to the server stand."""
+        return Connections(
+            writer=self._writer.connected,
+            listener=self.listener.connected if self._config.evstore.notify else None,
+            **self._reader.connections(),
+        )
+
     async def wait(self, after: int, *, seconds: float) -> None:
         """Return when there may be events after `after`, at the latest in `seconds`."""
         del after  # a notification does not tell how far the log has got
@@ -169,18 +216,32 @@ class PostgresLog:
         """
         await self._writer.settle()
 
-    async def beat(self, instance: Instance) -> None:
-        """Record a heartbeat of this instance, and see to the next partition."""
-        await self._reader.run(
+    async def beat(self, instance: Instance, *, renewal: bool = False) -> bool:
+        """Record a heartbeat of this instance; return whether it stands."""
+        row = await self._reader.row(
             statements.BEAT,
             {
                 "id": instance.id,
                 "position": instance.position,
                 "digest": instance.digest,
                 "code_version": instance.code_version,
+                "renewal": renewal,
             },
         )
+        assert row is not None, "the statement returns one row"
+        stands: bool = row[0]
+        return stands
+
+    async def tend(self) -> None:
+        """See to the next partition."""
         await self._reader.row(statements.ENSURE_PARTITION)
+
+    async def expire(self, instance: UUID, *, seconds: float) -> float:
+        """Forget an instance that has not been seen for so long, by the server's clock."""
+        row = await self._reader.row(
+            statements.EXPIRE, {"id": instance, "seconds": seconds}
+        )
+        return 0.0 if row is None else row[0]
 
     async def instances(self) -> list[Instance]:
         """Return the last heartbeat of each instance, newest first."""
@@ -199,4 +260,5 @@ class PostgresLog:
     async def aclose(self) -> None:
         """Let go of all connections."""
         await self._writer.aclose()
+        await self._restorer.aclose()
         await self._reader.aclose()

@@ -1,9 +1,9 @@
-"""Arrays in PostgreSQL's binary format, a column of a batch each.
+"""Values in PostgreSQL's binary format, as the statements of the writer take them.
 
 psycopg can do this, element by element through a dumper; for a batch of events that was
-more than half of what an append costs on our side. The format is that of `array_recv`:
-dimensions, a flag for nulls, the element's type; length and lower bound of the
-dimension; then each element, led by its length.
+more than half of what an append costs on our side. The format of an array is that of
+`array_recv`: dimensions, a flag for nulls, the element's type; length and lower bound of
+the dimension; then each element, led by its length.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from psycopg import adapt, pq
 from psycopg.postgres import types
 
 from evstore.codec import field
@@ -19,51 +18,40 @@ from evstore.codec import field
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from psycopg.abc import AdaptContext
-
 _BYTEA: Final = types["bytea"].oid
 _INT8: Final = types["int8"].oid
 _TEXT: Final = types["text"].oid
 _HEADER: Final = struct.Struct("!iiIii")
 _LENGTH: Final = struct.Struct("!i")
+_BIGINT: Final = struct.Struct("!q")
+
+TRUE: Final = b"\x01"
+FALSE: Final = b"\x00"
 
 
-class Encoded(bytes):
-    """A value in binary format; the statement's cast says which type it is."""
-
-    __slots__ = ()
-
-
-class _EncodedDumper(adapt.Dumper):
-    format = pq.Format.BINARY
-
-    def dump(self, obj: bytes) -> bytes:
-        return obj
+def integer(value: int) -> bytes:
+    """Return a bigint."""
+    return _BIGINT.pack(value)
 
 
-def register(context: AdaptContext) -> None:
-    """Let a connection take `Encoded` values."""
-    context.adapters.register_dumper(Encoded, _EncodedDumper)
-
-
-def integers(values: Sequence[int]) -> Encoded:
+def integers(values: Sequence[int]) -> bytes:
     """Return a bigint[]."""
     interleaved = [part for value in values for part in (8, value)]
     elements = struct.pack("!" + "iq" * len(values), *interleaved)
     return _array(_INT8, len(values), elements)
 
 
-def words(values: Sequence[str]) -> Encoded:
+def words(values: Sequence[str]) -> bytes:
     """Return a text[] of texts that are likely to come again."""
     return _array(_TEXT, len(values), b"".join(map(field, values)))
 
 
-def texts(values: Sequence[bytes]) -> Encoded:
+def texts(values: Sequence[bytes]) -> bytes:
     """Return a text[] of texts that are encoded already."""
     return _array(_TEXT, len(values), _elements(values))
 
 
-def binaries(values: Sequence[bytes]) -> Encoded:
+def binaries(values: Sequence[bytes]) -> bytes:
     """Return a bytea[]."""
     return _array(_BYTEA, len(values), _elements(values))
 
@@ -73,5 +61,5 @@ def _elements(values: Iterable[bytes]) -> bytes:
     return b"".join([part for value in values for part in (pack(len(value)), value)])
 
 
-def _array(oid: int, count: int, elements: bytes) -> Encoded:
-    return Encoded(_HEADER.pack(1, 0, oid, count, 1) + elements)
+def _array(oid: int, count: int, elements: bytes) -> bytes:
+    return _HEADER.pack(1, 0, oid, count, 1) + elements

@@ -14,15 +14,17 @@ import anyio
 
 from evstore.errors import StoreError
 
-from .connections import connect, cut, translated
+from .connections import connect, translated
+from .statements import Prepared, prepared
+from .wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evstore.config import PostgresConfig
 
-    from .connections import Connection
-
+_LISTEN: Final = prepared("listen", b"LISTEN evstore")
+_ALIVE: Final = prepared("alive", b"SELECT 1")
 RETRY_SECONDS: Final = 1.0
 QUIET_SECONDS: Final = 30.0
 
@@ -32,10 +34,17 @@ class Listener:
 
     def __init__(self, config: PostgresConfig, is_own: Callable[[int], bool]) -> None:
         self._config = config
+        self._seconds = config.connection_timeout
         self._is_own = is_own
         self._woken = anyio.Event()
-        self._connection: Connection | None = None
+        self._wire: Wire | None = None
+        self._listening = False
         self._closing = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether notifications are heard now."""
+        return self._listening
 
     async def run(self) -> None:
         """Listen until `close`; reconnect where the connection breaks."""
@@ -48,26 +57,39 @@ class Listener:
     def close(self) -> None:
         """End `run`: the socket is shut, which is quicker and quieter than cancelling."""
         self._closing = True
-        if self._connection is not None:
-            cut(self._connection)
+        if self._wire is not None:
+            self._wire.cut()
 
     async def _listen(self) -> None:
         connection = await connect(self._config, purpose="listener")
-        self._connection = connection
+        wire = self._wire = Wire(connection, notified=self._heard)
         try:
             with translated(self._config):
-                await connection.execute("LISTEN evstore")
+                await wire.prepare((_LISTEN, _ALIVE), seconds=self._seconds)
+                await self._run(wire, _LISTEN)
                 # What was appended before this moment was not heard: look once.
+                self._listening = True
                 self._woken.set()
                 while not self._closing:
-                    async for notify in connection.notifies(timeout=QUIET_SECONDS):
-                        if not self._is_own(notify.pid):
-                            self._woken.set()
+                    with anyio.move_on_after(QUIET_SECONDS):
+                        await wire.lost()
                     # Nothing for a while: is the other side still there?
-                    await connection.execute("SELECT 1")
+                    await self._run(wire, _ALIVE)
         finally:
-            self._connection = None
-            await connection.close()
+            # Deaf from now on: whoever waits must look by himself, and more often.
+            self._listening = False
+            self._woken.set()
+            self._wire = None
+            await wire.aclose()
+
+    async def _run(self, wire: Wire, statement: Prepared) -> None:
+        trip = await wire.run((statement, {}), seconds=self._seconds)
+        if trip.error is not None:
+            raise trip.error
+
+    def _heard(self, process: int) -> None:
+        if not self._is_own(process):
+            self._woken.set()
 
     async def wait(self, seconds: float) -> None:
         """Return after a notification that came since the last wait, or in `seconds`."""

@@ -16,7 +16,7 @@ from . import statements
 from .connections import make_pool, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from uuid import UUID
 
     from evstore.config import PostgresConfig
@@ -38,7 +38,7 @@ class Reader:
 
     def __init__(self, config: PostgresConfig, identity: UUID) -> None:
         self._config = config
-        self._identity = identity
+        self.identity = identity
         self._pool = make_pool(config, self._configure)
         self._foreign: WeakSet[Connection] = WeakSet()
 
@@ -55,7 +55,7 @@ class Reader:
         await connection.execute(statements.SESSION_READER)
         cursor = await connection.execute(statements.IDENTITY)
         row = await cursor.fetchone()
-        if row is None or row[0] != self._identity:
+        if row is None or row[0] != self.identity:
             # Whoever asks over it is told; the pool itself would only try again.
             self._foreign.add(connection)
 
@@ -85,11 +85,6 @@ class Reader:
             cursor = await connection.execute(statement, binds)
             return await cursor.fetchall()
 
-    async def run(self, statement: bytes, binds: dict[str, Any]) -> None:
-        """Run a statement that returns nothing."""
-        async with self._connection() as connection:
-            await connection.execute(statement, binds)
-
     async def place(self, statement: bytes, binds: dict[str, Any]) -> Head | None:
         """Return the place that a statement finds."""
         row = await self.row(statement, binds)
@@ -105,7 +100,7 @@ class Reader:
         where: Filter = ANY,
         reverse: bool = False,
         limit: int | None = None,
-    ) -> AsyncIterator[list[StoredEvent]]:
+    ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield chunks of events; see the log's contract.
 
         Each chunk is a statement of its own, so that a slow consumer holds neither a
@@ -165,6 +160,23 @@ class Reader:
                 last = min(first + CHUNK_EVENTS, until)
                 async for piece in self.read(after=first, until=last):
                     yield piece
+
+    async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
+        """Return the events at some positions; see the log's contract."""
+        wanted = [each for each in positions if each <= POSITION_MAX]
+        row = await self.row(statements.PICK, {"positions": wanted})
+        assert row is not None, "the statement returns one row"
+        return decode(row[0])
+
+    def connections(self) -> dict[str, int]:
+        """Return the fields of `Connections` that are about the pool."""
+        found = self._pool.get_stats()
+        return {
+            "readers": found["pool_size"],
+            "readers_idle": found["pool_available"],
+            "readers_wanted": found["requests_waiting"],
+            "readers_max": found["pool_max"],
+        }
 
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key; see the log's contract."""

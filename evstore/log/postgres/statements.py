@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
-from typing import Final
+from typing import Final, NamedTuple
 
 _FOLDER: Final = resources.files("evstore.log.postgres") / "sql"
 
@@ -21,21 +22,46 @@ def _statement(name: str) -> bytes:
     return text.encode()
 
 
+class Prepared(NamedTuple):
+    """A statement as libpq takes it: binds by number, all in binary format."""
+
+    name: bytes
+    text: bytes
+    binds: tuple[str, ...]
+
+
+def prepared(name: str, statement: bytes) -> Prepared:
+    """Number the binds of a statement, in the order in which they first occur."""
+    binds: dict[str, int] = {}
+
+    def numbered(found: re.Match[bytes]) -> bytes:
+        return b"$%d" % binds.setdefault(found[1].decode(), len(binds) + 1)
+
+    text = re.sub(rb"%\((\w+)\)[sb]", numbered, statement)
+    return Prepared(name.encode(), text, tuple(binds))
+
+
+ADOPT: Final = _statement("adopt")
 APPEND: Final = _statement("append")
 BEAT: Final = _statement("beat")
 ENSURE_PARTITION: Final = _statement("ensure_partition")
+ENSURE_PARTITIONS: Final = _statement("ensure_partitions")
+EXPIRE: Final = _statement("expire")
 HEAD: Final = _statement("head")
 IDENTITY: Final = _statement("identity")
 INSTANCES: Final = _statement("instances")
 LATEST: Final = _statement("latest")
 LOCATE: Final = _statement("locate")
+PICK: Final = _statement("pick")
 PLACE: Final = _statement("place")
 READ: Final = _statement("read")
 READ_BACK: Final = _statement("read_back")
 READ_ON: Final = _statement("read_on")
 REPLAY: Final = _statement("replay").decode()
+RESTORE: Final = _statement("restore")
 SESSION: Final = _statement("session")
 SESSION_READER: Final = _statement("session_reader")
+SESSION_RESTORE: Final = _statement("session_restore")
 SESSION_WRITER: Final = _statement("session_writer")
 SETTLE: Final = _statement("settle")
 TURN: Final = _statement("turn")

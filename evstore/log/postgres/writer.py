@@ -1,4 +1,4 @@
-"""The writer: the only connection that appends, one append in flight.
+"""The writer: the only connection that appends, two appends in flight at most.
 
 How an append ends is told apart here, once, by SQLSTATE: refused for sure, or no answer.
 Only classes 08 and 57P, a broken socket and a warning count as no answer.
@@ -6,10 +6,9 @@ Only classes 08 and 57P, a broken socket and a warning count as no answer.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
 
-import psycopg
 from psycopg import errors as pg
 
 from evstore.clock import OffsetClock, boot_microseconds
@@ -24,85 +23,126 @@ from evstore.log.contract import (
     StampError,
 )
 
-from . import arrays, statements
-from .connections import connect, cut, deadline, translate, translated
+from . import binary, statements
+from .connections import connect, deadline, translate, translated
 from .reader import decode
+from .wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from uuid import UUID
+
+    import psycopg
 
     from evstore.config import Config
     from evstore.model import Head, StoredEvent
 
     from .connections import Connection
+    from .wire import RoundTrip, Step
 
 READ_ON_EVENTS: Final = 2_000
 # What turn.sql lets a waiter wait.
 TURN_SECONDS_MAX: Final = 5.0
-_ENSURE_PARTITION: Final = "SELECT evstore.ensure_partition(%s)"
-# Under a stricter level the snapshot would be older than the lock.
-_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+MUTED_MICROSECONDS: Final = 60_000_000
 _UNANSWERED: Final = ("08", "57P")
 _LOST_RACE: Final = (
     pg.UniqueViolation,
     pg.SerializationFailure,
     pg.DeadlockDetected,
 )
-MUTED_MICROSECONDS: Final = 60_000_000
 _NEVER_STORABLE: Final = ("22", "23", "54")
+
+_APPEND: Final = statements.prepared("append", statements.APPEND)
+_READ_ON: Final = statements.prepared("read_on", statements.READ_ON)
+_SETTLE: Final = statements.prepared("settle", statements.SETTLE)
+_TURN: Final = statements.prepared("turn", statements.TURN)
+# Under a stricter level the snapshot would be older than the lock.
+_BEGIN: Final = statements.prepared(
+    "begin", b"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+)
+_COMMIT: Final = statements.prepared("commit", b"COMMIT")
+_ROLLBACK: Final = statements.prepared("rollback", b"ROLLBACK")
+_MAKE_PARTITION: Final = statements.prepared(
+    "make_partition", b"SELECT evstore.ensure_partition(%(events)b::bigint)"
+)
+_ALL: Final = (
+    *(_APPEND, _READ_ON, _SETTLE, _TURN),
+    *(_BEGIN, _COMMIT, _ROLLBACK, _MAKE_PARTITION),
+)
+_NOTHING: Final[Mapping[str, bytes]] = {}
+_YES: Final = b"t"
 
 
 class Writer:
     """Appends to the log, and reads on from a place, over one connection.
 
     The connection is opened when it is needed and again after it broke. Only one task
-    at a time may use a writer.
+    at a time may use a writer; `send` may be called while an append is in flight.
     """
 
     def __init__(self, config: Config, identity: UUID, clock: OffsetClock) -> None:
         self._config = config.postgres
-        self._notify = "on" if config.evstore.notify else "off"
+        self._notify = b"on" if config.evstore.notify else b"off"
         self._seconds = config.evstore.limits.append_timeout
         self._identity = identity
         self._clock = clock
-        self._connection: Connection | None = None
-        self._warned = False
+        self._wire: Wire | None = None
         self._muted_until = 0
+        self._without_partition = 0
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        if self._wire is not None:
+            await self._wire.aclose()
+            self._wire = None
+
+    def abort(self) -> None:
+        """Break the connection off, without a word to the server."""
+        if self._wire is not None:
+            self._wire.cut()
+
+    def is_own(self, process: int) -> bool:
+        """Whether a server process id is that of this writer's session."""
+        return (
+            self.connected
+            and self._wire is not None
+            and (self._wire.process == process)
+        )
 
     @property
     def _muted(self) -> bool:
         return boot_microseconds() < self._muted_until
 
-    async def aclose(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection that has not broken."""
+        return self._wire is not None and not self._wire.closed
 
-    def abort(self) -> None:
-        """Break the connection off, without a word to the server."""
-        if self._connection is not None:
-            cut(self._connection)
-
-    def is_own(self, process: int) -> bool:
-        """Whether a server process id is that of this writer's session."""
-        connection = self._connection
-        return connection is not None and connection.info.backend_pid == process
-
-    async def connection(self) -> Connection:
+    async def connect(self) -> Wire:
         """Return the connection, opened anew where it broke.
 
         Raises:
             DivergedError: another log is behind the address now.
             UnavailableError: the server cannot be reached.
         """
-        if self._connection is not None and not self._connection.closed:
-            return self._connection
+        if self._wire is not None and not self._wire.closed:
+            return self._wire
         await self.aclose()
+        wire = Wire(await self._open())
+        try:
+            with translated(self._config):
+                await wire.prepare(_ALL, seconds=self._seconds)
+        except BaseException:
+            await wire.aclose()
+            raise
+        self._wire = wire
+        return wire
+
+    async def _open(self) -> Connection:
+        """Open a connection to our log, with the settings of the session."""
         connection = await connect(self._config, purpose="writer")
         try:
-            with self._bounded(connection):
+            with translated(self._config), deadline(connection, self._seconds):
                 await connection.execute(statements.SESSION_WRITER)
                 sent = boot_microseconds()
                 cursor = await connection.execute(statements.IDENTITY)
@@ -114,161 +154,76 @@ class Writer:
             await connection.close()
             raise ForeignLogError
         self._clock.measure(row[2], sent=sent, received=boot_microseconds())
-        connection.add_notice_handler(self._notice)
-        arrays.register(connection)
-        self._connection = connection
         return connection
+
+    # Appending.
+
+    def send(
+        self,
+        events: Sequence[StoredEvent],
+        *,
+        after: Head,
+        landed: Callable[[Exception | None], None],
+    ) -> bool:
+        """Begin an append at once, where that is possible; see the log's contract."""
+        if not self.connected or self._without_partition:
+            return False
+        assert self._wire is not None, "connected"
+        sent = boot_microseconds()
+        self._wire.send(
+            (_APPEND, self._binds(events, after)),
+            seconds=self._seconds,
+            landed=lambda trip: landed(self._verdict(trip, len(events), sent)),
+        )
+        return True
 
     async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
         """Append in a transaction of its own; see the log's contract."""
-        connection = await self.connection()
-        try:
-            await self._insert(connection, events, after)
-        except _NoPartitionError:
-            await self._make_partition(connection, len(events))
-            # Nothing was applied: the caller tries again, now with a partition.
-            raise HeadMovedError from None
+        wire = await self._ready()
+        await self._append(wire, (_APPEND, self._binds(events, after)), events=events)
 
-    async def read_on(self, after: Head) -> list[StoredEvent]:
-        """Return whole transactions after a place; see the log's contract."""
-        return await self._read_on(await self.connection(), after)
-
-    async def settle(self) -> None:
-        """Commit something behind what is visible; see the log's contract."""
-        connection = await self.connection()
-        try:
-            with self._answered(connection):
-                await connection.execute(statements.SETTLE)
-        except InDoubtError as error:
-            message = "the server did not say that the log is safe"
-            raise UnavailableError(message) from error
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[Turn]:
-        """Wait for the right to append next."""
-        connection = await self.connection()
-        turn = Turn(self, connection)
-        try:
-            with self._bounded(connection, more=TURN_SECONDS_MAX):
-                await connection.execute(_BEGIN)
-                await connection.execute(statements.TURN, prepare=True)
-            yield turn
-        finally:
-            if not turn.ended:
-                await self._give_up_turn(connection)
-
-    async def _give_up_turn(self, connection: Connection) -> None:
-        """End the transaction and its lock for certain, whatever went wrong."""
-        try:
-            with self._bounded(connection):
-                await connection.execute("ROLLBACK")
-        except StoreError:
-            await self.aclose()
-
-    async def read_in_turn(
-        self, connection: Connection, after: Head
-    ) -> list[StoredEvent]:
-        """Read on inside a turn."""
-        return await self._read_on(connection, after)
-
-    async def append_in_turn(
-        self, connection: Connection, events: Sequence[StoredEvent], after: Head
+    async def _append(
+        self, wire: Wire, *steps: Step, events: Sequence[StoredEvent]
     ) -> None:
-        """Append inside a turn, and commit."""
+        sent = boot_microseconds()
         try:
-            await self._insert(connection, events, after, in_turn=True)
-        except _NoPartitionError:
-            await self._give_up_turn(connection)
-            await self._make_partition(connection, len(events))
-            raise HeadMovedError from None
-        # From here on the server may commit without our hearing of it.
-        with self._answered(connection):
-            await connection.execute("COMMIT")
+            trip = await wire.run(*steps, seconds=self._seconds)
+        except BaseException:
+            # Cancelled while it was under way: nobody heard the answer.
+            wire.cut()
+            raise
+        error = self._verdict(trip, len(events), sent)
+        if error is not None:
+            raise error from trip.error
 
-    async def _make_partition(self, connection: Connection, events: int) -> None:
-        with self._bounded(connection):
-            await connection.execute(_ENSURE_PARTITION, (events,))
-
-    async def _read_on(self, connection: Connection, after: Head) -> list[StoredEvent]:
-        binds = {
-            "after": after.position,
+    def _binds(
+        self, events: Sequence[StoredEvent], after: Head, *, in_turn: bool = False
+    ) -> dict[str, bytes]:
+        return {
+            "after": binary.integer(after.position),
             "hash": after.hash,
-            "count": READ_ON_EVENTS,
-            "bytes": CHUNK_BYTES_MAX,
-        }
-        with self._bounded(connection):
-            cursor = await connection.execute(statements.READ_ON, binds, prepare=True)
-            row = await cursor.fetchone()
-        assert row is not None, "the statement returns one row"
-        if not row[0]:
-            message = (
-                f"the log has no event {after.position} with the hash that was read"
-            )
-            raise DivergedError(message)
-        return decode(row[1])
-
-    async def _insert(
-        self,
-        connection: Connection,
-        events: Sequence[StoredEvent],
-        after: Head,
-        *,
-        in_turn: bool = False,
-    ) -> None:
-        binds = {
-            "after": after.position,
-            "hash": after.hash,
-            "last_time": events[-1].time,
-            "notify": "off" if self._muted else self._notify,
-            "in_turn": in_turn,
+            "last_time": binary.integer(events[-1].time),
+            "notify": b"off" if self._muted else self._notify,
+            "in_turn": binary.TRUE if in_turn else binary.FALSE,
             **_columns(events),
         }
-        sent = boot_microseconds()
-        with self._answered(connection):
-            cursor = await connection.execute(
-                statements.APPEND, binds, prepare=True, binary=True
-            )
-            row = await cursor.fetchone()
-        assert row is not None, "the statement returns one row"
-        turn, follows, stamped, inserted, now = row
-        self._clock.measure(now, sent=sent, received=boot_microseconds())
-        if not follows:
-            raise HeadMovedError
-        if not turn:
-            raise BusyError
-        if not stamped:
-            raise StampError
-        if inserted != len(events):
-            message = f"{inserted} of {len(events)} rows inserted"
-            raise RuntimeError(message)
 
-    @contextmanager
-    def _bounded(self, connection: Connection, more: float = 0.0) -> Generator[None]:
-        """Bound the wait for what changes nothing: a lost answer means unavailable."""
-        with translated(self._config), deadline(connection, self._seconds + more):
-            yield
+    def _verdict(self, trip: RoundTrip, count: int, sent: int) -> Exception | None:
+        """Return how an append ended, None where the events stand in the log."""
+        if trip.error is not None:
+            return self._outcome(trip.error, count)
+        if trip.warned:
+            return InDoubtError("the server warned while appending")
+        turn, follows, stamped, inserted, now = trip.row(0)
+        self._clock.measure(int(now), sent=sent, received=boot_microseconds())
+        if follows == turn == stamped == _YES:
+            assert int(inserted) == count, f"{int(inserted)} of {count} rows inserted"
+            return None
+        if follows != _YES:
+            return HeadMovedError()
+        return BusyError() if turn != _YES else StampError()
 
-    @contextmanager
-    def _answered(self, connection: Connection) -> Generator[None]:
-        """Bound the wait for an answer, and say what the lack of one means.
-
-        The deadline shuts the socket: a cancellation at the server could hit a commit
-        that waits for its replica, and would make it look like a failure.
-        """
-        self._warned = False
-        try:
-            with deadline(connection, self._seconds):
-                yield
-        except psycopg.Error as error:
-            raise self._outcome(error) from error
-        except BaseException:
-            # Cancelled while the statement was under way: nobody heard the answer.
-            cut(connection)
-            raise
-        if self._warned:
-            raise InDoubtError("the server warned while appending")
-
-    def _outcome(self, error: psycopg.Error) -> Exception:
+    def _outcome(self, error: psycopg.Error, count: int) -> Exception:
         state = error.sqlstate
         if state is None or state.startswith(_UNANSWERED):
             return InDoubtError(str(error))
@@ -280,56 +235,139 @@ class Writer:
             self._muted_until = boot_microseconds() + MUTED_MICROSECONDS
             return HeadMovedError()
         if isinstance(error, pg.CheckViolation) and not error.diag.constraint_name:
-            return _NoPartitionError()
+            # Nothing was applied: the next try makes the partition first.
+            self._without_partition = count
+            return HeadMovedError()
         if state.startswith(_NEVER_STORABLE):
             return RejectedError(error.diag.message_primary or str(error))
-        if state == pg.ReadOnlySqlTransaction.sqlstate and self._connection:
+        if state == pg.ReadOnlySqlTransaction.sqlstate:
             # The server was demoted: the next attempt looks for the primary.
-            cut(self._connection)
+            self.abort()
         return translate(error, self._config)
 
-    def _notice(self, diagnostic: pg.Diagnostic) -> None:
-        # For example: a commit that no longer waits for its replica.
-        self._warned = self._warned or diagnostic.severity_nonlocalized == "WARNING"
+    async def _ready(self) -> Wire:
+        """Return the connection, with a partition for what is to be appended."""
+        wire = await self.connect()
+        if self._without_partition:
+            binds = {"events": binary.integer(self._without_partition)}
+            await self._run(wire, (_MAKE_PARTITION, binds))
+            self._without_partition = 0
+        return wire
+
+    # Reading, and turns.
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Return whole transactions after a place; see the log's contract."""
+        return await self.read_in(await self.connect(), after)
+
+    async def settle(self) -> None:
+        """Commit something behind what is visible; see the log's contract."""
+        trip = await self._run(await self.connect(), (_SETTLE, _NOTHING))
+        if trip.warned:
+            message = "the server did not say that the log is safe"
+            raise UnavailableError(message)
+
+    @asynccontextmanager
+    async def turn(self, after: Head) -> AsyncGenerator[Turn]:
+        """Wait for the right to append next, and read what is new."""
+        wire = await self._ready()
+        turn = Turn(self, wire)
+        try:
+            turn.following = await self.begin_turn(wire, after)
+            yield turn
+        finally:
+            if not turn.ended:
+                await self._give_up_turn(wire)
+
+    async def begin_turn(self, wire: Wire, after: Head) -> list[StoredEvent]:
+        """Take the lock, and read behind it, in one round trip."""
+        trip = await self._run(
+            wire,
+            (_BEGIN, _NOTHING),
+            (_TURN, _NOTHING),
+            (_READ_ON, _place(after)),
+            more=TURN_SECONDS_MAX,
+        )
+        return _following(trip.row(2), after)
+
+    async def read_in(self, wire: Wire, after: Head) -> list[StoredEvent]:
+        """Read on over a connection, inside a turn or outside."""
+        trip = await self._run(wire, (_READ_ON, _place(after)))
+        return _following(trip.row(0), after)
+
+    async def append_in_turn(
+        self, wire: Wire, events: Sequence[StoredEvent], after: Head
+    ) -> None:
+        """Append inside a turn and commit, in one round trip."""
+        binds = self._binds(events, after, in_turn=True)
+        await self._append(wire, (_APPEND, binds), (_COMMIT, _NOTHING), events=events)
+
+    async def _give_up_turn(self, wire: Wire) -> None:
+        """End the transaction and its lock for certain, whatever went wrong."""
+        try:
+            await self._run(wire, (_ROLLBACK, _NOTHING))
+        except StoreError:
+            await self.aclose()
+
+    async def _run(self, wire: Wire, *steps: Step, more: float = 0.0) -> RoundTrip:
+        """Bound the wait for what changes nothing: a lost answer means unavailable."""
+        trip = await wire.run(*steps, seconds=self._seconds + more)
+        if trip.error is not None:
+            raise translate(trip.error, self._config) from trip.error
+        return trip
 
 
 class Turn:
     """The right to append next: an open transaction that holds the exclusive lock."""
 
-    def __init__(self, writer: Writer, connection: Connection) -> None:
+    def __init__(self, writer: Writer, wire: Wire) -> None:
         self._writer = writer
-        self._connection = connection
+        self._wire = wire
         self.ended = False
+        self.following: list[StoredEvent] = []
 
     async def read_on(self, after: Head) -> list[StoredEvent]:
         """Read on from a place; nobody else appends until the turn ends."""
-        return await self._writer.read_in_turn(self._connection, after)
+        return await self._writer.read_in(self._wire, after)
 
     async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
         """Append and end the turn; see the log's contract."""
-        await self._writer.append_in_turn(self._connection, events, after)
+        await self._writer.append_in_turn(self._wire, events, after)
         self.ended = True
 
 
-class _NoPartitionError(Exception):
-    """The partition for these positions has not been made; nothing was applied."""
+def _place(after: Head) -> dict[str, bytes]:
+    return {
+        "after": binary.integer(after.position),
+        "hash": after.hash,
+        "count": binary.integer(READ_ON_EVENTS),
+        "bytes": binary.integer(CHUNK_BYTES_MAX),
+    }
 
 
-def _columns(events: Sequence[StoredEvent]) -> dict[str, Any]:
+def _following(row: list[bytes], after: Head) -> list[StoredEvent]:
+    known, text = row
+    if known != _YES:
+        message = f"the log has no event {after.position} with the hash that was read"
+        raise DivergedError(message)
+    return decode(text)
+
+
+def _columns(events: Sequence[StoredEvent]) -> dict[str, bytes]:
     """Return one array a column, as the statement takes them."""
     keys = [event.key.split("/") for event in events]
     return {
-        "commits": arrays.integers([event.commit for event in events]),
-        "times": arrays.integers([event.time for event in events]),
-        "txs": arrays.binaries([bytes.fromhex(event.tx) for event in events]),
-        "schema_versions": arrays.integers([e.schema_version for e in events]),
-        "actors": arrays.words([event.actor for event in events]),
-        "operations": arrays.words([event.operation for event in events]),
-        "types": arrays.words([key[0] for key in keys]),
-        "meshes": arrays.words([key[1] for key in keys]),
-        "names": arrays.words([key[2] for key in keys]),
-        "salts": arrays.binaries([event.salt for event in events]),
-        "hashes": arrays.binaries([event.hash for event in events]),
-        "metadatas": arrays.texts([bytes(event.metadata) for event in events]),
-        "bodies": arrays.texts([bytes(event.body) for event in events]),
+        "commits": binary.integers([event.commit for event in events]),
+        "times": binary.integers([event.time for event in events]),
+        "txs": binary.binaries([bytes.fromhex(event.tx) for event in events]),
+        "schema_versions": binary.integers([e.schema_version for e in events]),
+        "actors": binary.words([event.actor for event in events]),
+        "operations": binary.words([event.operation for event in events]),
+        "types": binary.words([key[0] for key in keys]),
+        "meshes": binary.words([key[1] for key in keys]),
+        "names": binary.words([key[2] for key in keys]),
+        "salts": binary.binaries([event.salt for event in events]),
+        "hashes": binary.binaries([event.hash for event in events]),
+        "metadatas": binary.texts([bytes(event.metadata) for event in events]),
+        "bodies": binary.texts([bytes(event.body) for event in events]),
     }
