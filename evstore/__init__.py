@@ -6,6 +6,7 @@ that log, held in memory and rebuilt on start; every past state can be asked for
 Only what stands in `__all__` is public.
 """
 
+from .bookmark import Bookmark
 from .config import Config, load_config
 from .errors import (
     AlreadyExistsError,
@@ -20,20 +21,25 @@ from .errors import (
     StoreError,
     UnavailableError,
 )
+from .health import Health
+from .lease import Lease
 from .model import Event, Key, Operation, Page, Resource
 from .store import Store, open  # noqa: A004 - evstore.open reads as it should
 from .transaction import Transaction
 
 __all__ = [
     "AlreadyExistsError",
+    "Bookmark",
     "CompactedError",
     "Config",
     "ConfigError",
     "ConflictError",
     "DivergedError",
     "Event",
+    "Health",
     "InvalidError",
     "Key",
+    "Lease",
     "NotFoundError",
     "Operation",
     "OutcomeUnknownError",

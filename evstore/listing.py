@@ -68,13 +68,14 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
                 (mesh is None or its_mesh == mesh)
                 and (contains is None or contains in name)
                 and (keys is None or record.key in keys)
-                and (not labels or _has_labels(record, labels))
+                and (not labels or has_labels(record.body, labels))
             ):
                 yield record
 
 
-def _has_labels(record: Record, labels: Mapping[str, str]) -> bool:
-    its = _decode_body(record.body).labels
+def has_labels(body: bytes | msgspec.Raw, labels: Mapping[str, str]) -> bool:
+    """Whether a resource with this body has all of these labels."""
+    its = _decode_body(body).labels
     return all(its.get(name) == value for name, value in labels.items())
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from .bookmark import Bookmark
 from .clock import to_datetime
 from .errors import InvalidError
 from .keys import Key as Key  # noqa: PLC0414 - a noun of this room too
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import Callable, Sequence
     from datetime import datetime
+    from uuid import UUID
 
 SpecT = TypeVar("SpecT")
 
@@ -29,6 +31,10 @@ REQUEST_DIGEST = "request_digest"
 CREATED_VERSION = "created_version"
 CREATED_AT = "created_at"
 CAUSE = "cause"
+
+# The types whose resources are the store's own: callers can read their events, no more.
+LEASE_TYPE = "EvstoreLease"
+RESERVED_TYPES = frozenset({LEASE_TYPE})
 
 
 class Operation(enum.StrEnum):
@@ -112,6 +118,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     owner: Key | None = None
     spec: msgspec.Raw = msgspec.Raw(b"null")
     status: msgspec.Raw = msgspec.Raw(b"null")
+    redacted: tuple[str, ...] = ()
 
 
 _decode_body = msgspec.json.Decoder(Body).decode
@@ -176,6 +183,14 @@ class _Content:
         return self._parts.owner
 
     @property
+    def redacted(self) -> tuple[str, ...]:
+        """The parts that were redacted, as JSON Pointers such as `/spec/password`.
+
+        `[redacted]` stands there; for spec, status and labels as a whole, None or {}.
+        """
+        return self._parts.redacted
+
+    @property
     def spec(self) -> Any:
         """What is wanted: a dict, or the struct type registered for the type."""
         try:
@@ -194,6 +209,8 @@ class _Content:
             return msgspec.json.decode(self._parts.spec, type=spec_type)
         except msgspec.ValidationError as error:
             message = f"what is stored is no {spec_type.__name__}: {error}"
+            if self.redacted:
+                message += f"; redacted: {', '.join(self.redacted)}"
             raise InvalidError(message, path="spec") from error
 
     @property
@@ -276,11 +293,14 @@ class Resource(_Content, Generic[SpecT]):
 class Event(_Content):
     """One change of one resource, as the log has it."""
 
-    __slots__ = ("_metadata", "stored")
+    __slots__ = ("_log", "_metadata", "stored")
 
-    def __init__(self, stored: StoredEvent, spec_type: type[Any] | None = None) -> None:
+    def __init__(
+        self, stored: StoredEvent, log: UUID, spec_type: type[Any] | None = None
+    ) -> None:
         super().__init__(stored.key, stored.body, spec_type)
         self.stored = stored
+        self._log = log
 
     @property
     def position(self) -> int:
@@ -330,6 +350,11 @@ class Event(_Content):
     def hash(self) -> bytes:
         """SHA-256 over this event and the hash of the one before it."""
         return self.stored.hash
+
+    @property
+    def bookmark(self) -> Bookmark:
+        """The place right after this event, to go on from with `Store.watch`."""
+        return Bookmark(log=self._log, position=self.position, hash=self.hash)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
@@ -391,12 +416,17 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
     def accepts(self, event: StoredEvent) -> bool:
         """Whether `event` is one that the reader wants."""
-        type_, mesh, name = event.key.split("/")
+        return (self.actor is None or event.actor == self.actor) and self.accepts_key(
+            event.key
+        )
+
+    def accepts_key(self, key: str) -> bool:
+        """Whether the resource with this key is one that the reader wants."""
+        type_, mesh, name = key.split("/")
         return (
             (self.type is None or type_ == self.type)
             and (self.mesh is None or mesh == self.mesh)
             and (self.name is None or name == self.name)
-            and (self.actor is None or event.actor == self.actor)
         )
 
 

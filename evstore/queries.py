@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import anyio
 
@@ -14,6 +15,7 @@ from .arguments import (
     check_labels,
     check_position,
 )
+from .bookmark import Bookmark
 from .codec import check_text
 from .errors import (
     ConflictError,
@@ -24,7 +26,7 @@ from .errors import (
 from .history import At, microseconds, resolve, resource_at, resources_at
 from .listing import Listings, Query
 from .model import Event, Key, Page, Resource
-from .watch import Tail, watch
+from .watcher import Watcher
 
 if TYPE_CHECKING:
     import builtins
@@ -33,9 +35,11 @@ if TYPE_CHECKING:
 
     from .committer import Committer
     from .config import Config
+    from .health import Health, Vitals
     from .log import Instance, Log
-    from .model import Filter, Record, StoredEvent
+    from .model import Record, StoredEvent
     from .resources import Resources
+    from .watch import Tail
 
 S = TypeVar("S")
 
@@ -50,12 +54,15 @@ class Queries:
         committer: Committer,
         tail: Tail,
         arguments: Arguments,
+        *,
+        vitals: Vitals,
     ) -> None:
         self._config = config
         self._log = log
         self._committer = committer
         self._tail = tail
         self._arguments = arguments
+        self._vitals = vitals
         self._listings = Listings(log)
 
     # Where this instance stands.
@@ -93,6 +100,7 @@ class Queries:
         mesh: str = "",
         version: int | None = None,
         consistent: bool = False,
+        min_version: int | None = None,
         at: At | None = None,
     ) -> Resource[S]: ...
 
@@ -105,10 +113,11 @@ class Queries:
         mesh: str = "",
         version: int | None = None,
         consistent: bool = False,
+        min_version: int | None = None,
         at: At | None = None,
     ) -> Resource[Any]: ...
 
-    async def get(
+    async def get(  # noqa: PLR0913
         self,
         type: Typed,  # noqa: A002
         name: str,
@@ -116,6 +125,7 @@ class Queries:
         mesh: str = "",
         version: int | None = None,
         consistent: bool = False,
+        min_version: int | None = None,
         at: At | None = None,
     ) -> Resource[Any]:
         """Return one resource, from memory; what this instance wrote, it sees.
@@ -126,16 +136,18 @@ class Queries:
             mesh: mesh of the resource; "" for global types.
             version: the version that is wanted.
             consistent: wait until this instance has applied the log's head as of now.
+            min_version: wait until this instance has applied this position, for
+                example the version that another instance has written.
             at: a position or an aware datetime: the resource as it was then.
 
         Raises:
             NotFoundError: there is none, or was none then.
             ConflictError: it is not at `version`.
             InvalidError: an argument is wrong, or `at` is beyond the head.
+            UnavailableError: what was to be waited for did not come in time.
         """
         key = self._arguments.key(type, name, mesh)
-        if consistent:
-            await self._reach_head()
+        await self._reach(min_version, consistent=consistent)
         if at is not None:
             place = await resolve(self._log, at)
             record = await resource_at(self._log, key, place.position)
@@ -157,6 +169,7 @@ class Queries:
         page_token: str | None = None,
         at: At | None = None,
         consistent: bool = False,
+        min_version: int | None = None,
         name_contains: str | None = None,
         keys: Iterable[Key] | None = None,
         labels: Mapping[str, str] | None = None,
@@ -173,6 +186,8 @@ class Queries:
             page_token: `next_page_token` of the page before, with the same filters.
             at: a position or an aware datetime: the listing as it was then.
             consistent: wait until this instance has applied the log's head as of now.
+            min_version: wait until this instance has applied this position, for
+                example the version that another instance has written.
             name_contains: a text that the name contains, literally.
             keys: only these.
             labels: only what has all of these labels.
@@ -182,6 +197,7 @@ class Queries:
             InvalidError: an argument is wrong, a token is not of this listing, or `at`
                 is beyond the head.
             DivergedError: the log lost the state of this listing.
+            UnavailableError: what was to be waited for did not come in time.
         """
         largest = self._config.evstore.limits.page_size_max
         if page_size is not None and not (
@@ -200,8 +216,7 @@ class Queries:
             labels=None if labels is None else check_labels(labels),
         )
         accepts = self._accepts(where)
-        if consistent:
-            await self._reach_head()
+        await self._reach(min_version, consistent=consistent)
         if page_token is not None:
             found = await self._listings.next_page(
                 query, token=page_token, size=page_size, where=accepts
@@ -247,7 +262,7 @@ class Queries:
         Raises:
             InvalidError: an argument is wrong.
         """
-        where = self._arguments.where(type, mesh, name, actor)
+        where = self._arguments.where(type, mesh, name, actor, reserved=True)
         check_position(after, "after")
         if limit is not None:
             check_position(limit, "limit")
@@ -273,44 +288,111 @@ class Queries:
             return max(0, check_position(since, "since") - 1)
         return (await self._log.locate(microseconds(since, "since") - 1)).position
 
+    @overload
     def watch(
+        self,
+        *,
+        type: Typed | None = None,
+        mesh: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        after: int | Bookmark | None = None,
+        initial: Literal[False] = False,
+        bookmarks: Literal[False] = False,
+    ) -> AsyncGenerator[Event]: ...
+
+    @overload
+    def watch(
+        self,
+        *,
+        type: Typed | None = None,
+        mesh: str | None = None,
+        name: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        after: int | Bookmark | None = None,
+        initial: bool = False,
+        bookmarks: bool = False,
+    ) -> AsyncGenerator[Event | Bookmark]: ...
+
+    def watch(  # noqa: PLR0913
         self,
         *,
         type: Typed | None = None,  # noqa: A002
         mesh: str | None = None,
         name: str | None = None,
-        after: int | None = None,
-    ) -> AsyncGenerator[Event]:
+        labels: Mapping[str, str] | None = None,
+        after: int | Bookmark | None = None,
+        initial: bool = False,
+        bookmarks: bool = False,
+    ) -> AsyncGenerator[Event | Bookmark]:
         """Follow the log: yield each event once, in order, until the store is closed.
+
+        A consumer may be as slow as it likes: what is no longer in memory is read from
+        the log, and while that cannot be reached, the watch waits. Events of one
+        transaction come one after another; a bookmark is never among them, and never
+        ahead of an event.
 
         Args:
             type: only events of this type.
             mesh: only events of this mesh.
             name: only events of resources with this name.
-            after: a position, 0 for the first event on; without it, from now on.
-                Together with `Page.position`, nothing is missed between a listing and
-                the watch.
+            labels: only events of resources that have all of these labels after the
+                event, or had them before it: so one that loses them is seen to leave,
+                and one that is deleted as well.
+            after: a position, 0 for the first event on, or a bookmark, which also tells
+                whether the log is still the same; without it, from now on. Together
+                with `Page.position`, nothing is missed between a listing and the watch.
+            initial: first yield, in order of position, the last event of everything
+                that exists and passes, as of one position; then a bookmark of that
+                position; then what follows it.
+            bookmarks: also yield a `Bookmark` behind the events that it covers, and
+                every few seconds where others passed that were filtered out.
 
         Raises:
-            InvalidError: an argument is wrong, or `after` is beyond the head.
-            DivergedError: the log lost events that this instance had applied.
-            UnavailableError: the log had to be read to catch up, and cannot be.
+            InvalidError: an argument is wrong, `after` is beyond the head, or there is
+                `initial` as well.
+            DivergedError: the log lost events that this instance had applied, or it is
+                not the one of the bookmark, or has lost its place.
+            UnavailableError: where to begin could not be looked up.
         """
-        where = self._arguments.where(type, mesh, name)
-        start = self.position if after is None else check_position(after, "after")
-        return self._watch(where, start, self._tail.generation)
-
-    async def _watch(
-        self, where: Filter, after: int, generation: int
-    ) -> AsyncGenerator[Event]:
-        if after < 0 or (after > self.position and after > await self.head()):
-            message = f"{after} is not a position up to the head, {await self.head()}"
-            raise InvalidError(message, path="after")
-        events = watch(
-            self._log, self._tail, where=where, after=after, generation=generation
+        start: int | Bookmark | None
+        if initial and after is not None:
+            raise InvalidError("goes without `after`", path="initial")
+        if initial:
+            self._committer.check_open()
+            start = None
+        elif after is None or isinstance(after, Bookmark):
+            start = self.position if after is None else after
+        else:
+            start = check_position(after, "after")
+        watcher = Watcher(
+            self._log,
+            self._tail,
+            lambda: self._committer.projections,
+            where=self._arguments.where(type, mesh, name, reserved=True),
+            labels={} if labels is None else check_labels(labels),
+            after=start,
+            bookmarks=bookmarks,
         )
-        async for stored in events:
-            yield self._event(stored)
+        return self._watch(watcher)
+
+    async def _watch(self, watcher: Watcher) -> AsyncGenerator[Event | Bookmark]:
+        async with aclosing(watcher):
+            while (batch := await watcher.following()) is not None:
+                for stored in batch.events:
+                    # The consumer may have taken its time over the last one.
+                    watcher.check()
+                    yield self._event(stored)
+                if batch.bookmark is not None:
+                    yield batch.bookmark
+
+    async def health(self) -> Health:
+        """Return how this instance is doing, in about a second at most; never raises.
+
+        The log is asked for its head, by a query of its own. That is cheap, and shared
+        by all who ask at the same time.
+        """
+        return await self._vitals.examine()
 
     async def instances(self) -> builtins.list[Instance]:
         """Return the running instances, as their last heartbeats told them."""
@@ -337,14 +419,21 @@ class Queries:
         return Resource(record, types.get(record.key.split("/")[0]))
 
     def _event(self, stored: StoredEvent) -> Event:
-        return Event(stored, self._arguments.types.get(stored.key.split("/")[0]))
+        spec_type = self._arguments.types.get(stored.key.split("/")[0])
+        return Event(stored, self._log.identity, spec_type)
 
-    async def _reach_head(self) -> None:
-        head = await self._log.head()
+    async def _reach(self, position: int | None, *, consistent: bool) -> None:
+        """Wait until this instance has applied a position, and the head as of now."""
+        if position is not None:
+            check_position(position, "min_version")
+        if consistent:
+            position = max(position or 0, (await self._log.head()).position)
+        if position is None or position <= self.position:
+            return
         seconds = self._config.evstore.limits.command_timeout
         try:
             with anyio.fail_after(seconds):
-                await self._committer.reach(head.position)
+                await self._committer.reach(position)
         except TimeoutError:
-            message = f"position {head.position} was not reached in {seconds} s"
+            message = f"position {position} was not reached in {seconds:g} s"
             raise UnavailableError(message) from None

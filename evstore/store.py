@@ -12,7 +12,7 @@ import msgspec
 
 from .arguments import Arguments, Spec, Typed
 from .background import background
-from .committer import Committer, replay
+from .committer import Committer
 from .config import Config
 from .errors import (
     AlreadyExistsError,
@@ -20,8 +20,12 @@ from .errors import (
     InvalidError,
     NotFoundError,
 )
+from .health import Vitals
 from .history import resource_at
-from .instance import beat, follow
+from .instance import Follower, Presence
+from .leadership import Leaderships
+from .lease import Lease, check_lease
+from .live import LiveState, replay
 from .log import open_log
 from .model import Key, Resource
 from .queries import Queries
@@ -37,7 +41,8 @@ if TYPE_CHECKING:
     )
     from datetime import datetime
 
-    from .commands import Change, Command
+    from .changes import Change, Command
+    from .log import Log
     from .model import Record
 
 S = TypeVar("S")
@@ -70,16 +75,33 @@ async def open(  # noqa: A001 - evstore.open reads as it should
         tail = Tail(
             projections.position, events_max=config.evstore.limits.tail_events_max
         )
-        committer = Committer(log, projections, tail, config.evstore.limits)
-        store = Store(config, log, committer, tail, arguments)
+        live = LiveState(log, projections, tail)
+        committer = Committer(log, live, config.evstore.limits)
+        presence = Presence(log, committer)
+        leaderships = Leaderships(
+            log, committer, tail, arguments, presence=presence, tasks=tasks
+        )
+        follower = Follower(log, committer, config.evstore.poll_interval)
+        vitals = Vitals(config.evstore, log, committer, tail, follower, presence)
+        store = Store(
+            config,
+            log,
+            committer,
+            tail,
+            arguments,
+            vitals=vitals,
+            leaderships=leaderships,
+        )
         tasks.start_soon(committer.run)
-        tasks.start_soon(follow, log, committer, config.evstore.poll_interval)
-        if config.evstore.heartbeat_interval:
-            tasks.start_soon(beat, log, committer, config.evstore.heartbeat_interval)
+        tasks.start_soon(follower.run)
+        tasks.start_soon(vitals.run)
+        tasks.start_soon(presence.run, config.evstore.heartbeat_interval)
+        tasks.start_soon(leaderships.run)
         try:
             yield store
         finally:
             with anyio.CancelScope(shield=True):
+                await leaderships.aclose()
                 await committer.aclose(seconds=config.evstore.limits.append_timeout)
 
 
@@ -92,6 +114,20 @@ class Store(Queries):
     remembered for 24 hours of the log, of commands that appended something: one that was
     refused or changed nothing is decided anew when it comes again.
     """
+
+    def __init__(  # noqa: PLR0913 - what `open` has put together
+        self,
+        config: Config,
+        log: Log,
+        committer: Committer,
+        tail: Tail,
+        arguments: Arguments,
+        *,
+        vitals: Vitals,
+        leaderships: Leaderships,
+    ) -> None:
+        super().__init__(config, log, committer, tail, arguments, vitals=vitals)
+        self._leaderships = leaderships
 
     async def create(  # noqa: PLR0913 - the parts of a resource, and who and why
         self,
@@ -249,36 +285,81 @@ class Store(Queries):
         reason: str = "",
         request_id: str | None = None,
         recorded_at: datetime | None = None,
+        lease: Lease | None = None,
     ) -> AsyncGenerator[Transaction]:
         """Collect changes in the body; append all of them at its end, or none.
 
         Nothing is sent before the body ends, and nothing at all if it raises.
         `tx.results` has, for each change, the resource as it is after the transaction,
         None where it is deleted. `recorded_at` is for what happened earlier, elsewhere:
-        an aware datetime not before that of the last event.
+        an aware datetime not before that of the last event. With a `lease`, nothing is
+        applied once that leadership is given up or another's, whatever this instance
+        knows of it; a repeated request id is answered all the same.
 
         Raises:
             StoreError: what the first change that fails would raise alone.
+            ConflictError: the lease is not held any more.
             InvalidError: `recorded_at` would make time run backwards in the log.
         """
+        required = () if lease is None else (check_lease(lease),)
         tx = Transaction(self._arguments)
         try:
             yield tx
         finally:
             tx.end()
         if tx.changes:
+            command = self._arguments.command(
+                tx.changes,
+                actor=actor,
+                reason=reason,
+                request_id=request_id,
+                recorded_at=recorded_at,
+            )
             records = await self._submit(
-                self._arguments.command(
-                    tx.changes,
-                    actor=actor,
-                    reason=reason,
-                    request_id=request_id,
-                    recorded_at=recorded_at,
-                )
+                msgspec.structs.replace(command, required=required)
             )
             tx.results = [
                 None if each is None else self._wrap(each) for each in records
             ]
+
+    @asynccontextmanager
+    async def leadership(
+        self,
+        name: str,
+        *,
+        ttl: float = 15.0,
+        actor: str | None = None,
+        reason: str = "",
+    ) -> AsyncGenerator[Lease]:
+        """Wait until this instance leads, and lead for the body: one of all at a time.
+
+        Taking it, taking it over and giving it up are events of the type `EvstoreLease`.
+        A leader whose heartbeat has not been seen for `ttl` seconds, by the database's
+        clock, is succeeded. Nobody is promised to come next. Two calls of one instance
+        exclude each other, too.
+
+        Where the leadership is lost, the body is cancelled, a little before another
+        instance may lead; in a thread of `evstore.blocking` there is only
+        `lease.check()`. A process that was stopped may still take a step before it
+        notices. So give `lease` to `transaction`, and `lease.fence` to whatever else the
+        task changes.
+
+        Args:
+            name: as the name of a resource.
+            ttl: seconds, 0.1 to 3600. An instance is alive or dead as a whole: of
+                several ttls, the shortest counts for all that it leads.
+            actor: who leads; the default is that of every write.
+            reason: why; it follows what happened in the events' reasons.
+
+        Raises:
+            UnavailableError: the leadership was lost in the body, or the store was
+                closed. While the log cannot be reached, candidates go on waiting.
+            InvalidError: an argument is wrong.
+        """
+        async with self._leaderships.lead(
+            name, ttl=ttl, actor=actor, reason=reason
+        ) as lease:
+            yield lease
 
     async def _change(
         self,

@@ -20,14 +20,17 @@ import builtins
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 from uuid import UUID
 
 import msgspec
 
 from .arguments import Spec, Typed
+from .bookmark import Bookmark
 from .config import Config
+from .health import Health
 from .history import At
+from .lease import Lease
 from .log import Instance
 from .model import Event, Key, Page, Resource
 from .transaction import Transaction

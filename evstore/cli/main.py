@@ -18,7 +18,7 @@ import typer.core
 
 from evstore.errors import StoreError
 
-from . import apply, dev, events, importing, migrate, replay, resources
+from . import apply, dev, events, importing, migrate, replay, resources, watch
 from .session import Settings, UsageError, say
 
 _BROKEN_PIPE: Final = 141  # as the shell reports a program that SIGPIPE has ended
@@ -155,5 +155,6 @@ app.command(name="list")(resources.list_)
 app.command(name="delete")(resources.delete)
 app.command(name="log")(events.log)
 app.command(name="history")(events.history)
+app.command(name="watch")(watch.watch)
 app.command(name="import")(importing.import_)
 app.command(name="replay")(replay.replay)

@@ -31,7 +31,7 @@ from .session import UsageError, actor_of, config_of, open_store, run, say
 from .times import past_moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from evstore.model import Event, Resource
@@ -94,7 +94,7 @@ def list_(
     """
     config = config_of(context)
     moment = past_moment(at, "--at")
-    labels = dict(_pair(text) for text in label or [])
+    labels = parse_labels(label)
 
     async def work() -> Sequence[Resource[Any]]:
         async with open_store(config) as store:
@@ -205,6 +205,15 @@ async def _deletion(store: Store, type_: str, name: str, mesh: str) -> list[Even
             break
         found.append(event)
     return found[::-1]
+
+
+def parse_labels(given: Iterable[str] | None) -> dict[str, str]:
+    """Return the labels that `--label` names.
+
+    Raises:
+        UsageError: one of them is not KEY=VALUE.
+    """
+    return dict(map(_pair, given or ()))
 
 
 def _pair(text: str) -> tuple[str, str]:

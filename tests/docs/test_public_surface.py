@@ -10,14 +10,17 @@ import evstore
 
 PUBLIC = [
     "AlreadyExistsError",
+    "Bookmark",
     "CompactedError",
     "Config",
     "ConfigError",
     "ConflictError",
     "DivergedError",
     "Event",
+    "Health",
     "InvalidError",
     "Key",
+    "Lease",
     "NotFoundError",
     "Operation",
     "OutcomeUnknownError",

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+import evstore
 from evstore import Key
-from evstore.errors import NotFoundError
-from fault.history import adjusted, until
+from evstore.errors import InvalidError, NotFoundError, UnavailableError
+from fault.history import adjusted, limited, until
 from fault.proxy import open_proxy
 from integration.conftest import Backend
 
@@ -91,6 +92,57 @@ async def test_a_consistent_list_has_what_another_store_wrote(deaf: Backend) -> 
         await one.delete("Zone", "zone-0")
         assert (await two.list("Zone")).total == 20
         assert (await two.list("Zone", consistent=True)).total == 19
+
+
+async def test_a_read_waits_for_the_version_that_it_is_given(backend: Backend) -> None:
+    settings = {"notify": False, "poll_interval": 0.1}
+    async with backend.open(**settings) as one, backend.open(**settings) as two:
+        for number in range(5):
+            zone = await one.create("Zone", f"zone-{number}", spec={})
+            version = zone.version
+            assert await two.get("Zone", zone.name, min_version=version) == zone
+        zone = await one.create("Zone", "last", spec={})
+        page = await two.list("Zone", min_version=zone.version)
+        assert (page.total, page.position) == (6, 6)
+
+
+async def test_a_version_that_does_not_come_is_waited_for_in_bounds(
+    backend: Backend,
+) -> None:
+    bounded = Backend(backend.name, limited(backend.config, command_timeout=0.1))
+    async with bounded.open() as store:
+        await store.create("Zone", "west", spec={})
+        assert (await store.get("Zone", "west", min_version=1)).version == 1
+        with pytest.raises(UnavailableError, match="position 2 was not reached"):
+            await store.get("Zone", "west", min_version=2)
+        with pytest.raises(UnavailableError, match="position 2 was not reached"):
+            await store.list("Zone", min_version=2)
+        with pytest.raises(InvalidError, match="min_version"):
+            await store.get("Zone", "west", min_version=-1)
+
+
+async def test_without_notifications_the_log_is_looked_at_often_while_events_come(
+    postgres_config: Config,
+) -> None:
+    """And rarely while none do: the pause doubles up to the longest."""
+    config = adjusted(postgres_config, notify=False, poll_interval=0.8)
+    async with evstore.open(config) as store:
+        log, waited = store._log, list[float]()
+        wait = log.wait
+
+        async def noted(after: int, *, seconds: float) -> None:
+            waited.append(seconds)
+            await wait(after, seconds=seconds)
+
+        log.wait = noted  # type: ignore[method-assign]
+        await until(lambda: bool(waited) and waited[-1] == 0.8)
+        waited.clear()
+        async with evstore.open(config) as other:
+            await other.create("Zone", "west", spec={})
+        await until(lambda: 0.05 in waited)
+        await until(lambda: waited[-1] == 0.8)
+    quick = waited[waited.index(0.05) :]
+    assert quick[:5] == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8])
 
 
 async def test_many_consistent_reads_at_once_are_all_consistent(deaf: Backend) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import anyio
 import pytest
 
-from evstore import Key
-from evstore.errors import InvalidError
+from evstore import Bookmark, Event, Key
+from evstore.errors import DivergedError, InvalidError
 from fault.history import limited, until
 from integration.conftest import Backend
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from evstore import Event, Store
+    from evstore import Store
 
 
 async def fill(store: Store, count: int = 5, prefix: str = "zone") -> None:
@@ -164,7 +165,7 @@ async def test_a_slow_watcher_falls_out_of_the_tail_and_loses_nothing(
             seen.append((await anext(watcher)).position)
             # It looks away while far more is appended than the tail holds.
             await fill(store, 100)
-            assert store._committer._tail.after(1) is None
+            assert store._tail.after(1) is None
 
             async def write() -> None:
                 await fill(store, 100, prefix="more")
@@ -231,3 +232,137 @@ async def test_a_watcher_ends_with_its_store(backend: Backend) -> None:
         with anyio.fail_after(5):
             await ended.wait()
     assert seen == [1, 2, 3, 4, 5]
+
+
+async def items(store: Store, count: int, **where: Any) -> list[Event | Bookmark]:
+    """Return the first events and bookmarks of a watch."""
+    with anyio.fail_after(10):
+        watch = store.watch(**where)
+        found = [await anext(watch) for _ in range(count)]
+        await watch.aclose()
+    return found
+
+
+async def test_what_exists_comes_first_then_a_bookmark_then_what_follows(
+    store: Store,
+) -> None:
+    await fill(store, 3)
+    zone = await store.get("Zone", "zone-0")
+    await store.update(zone, spec={"n": 9}, actor="alice", reason="why")
+    await store.delete("Zone", "zone-1")
+    watch = store.watch(initial=True)
+    with anyio.fail_after(10):
+        first, second, bookmark = [await anext(watch) for _ in range(3)]
+        await store.create("Zone", "later", spec={})
+        later = await anext(watch)
+    await watch.aclose()
+    assert isinstance(first, Event)
+    assert isinstance(second, Event)
+    assert isinstance(later, Event)
+    assert (first.position, first.name, first.spec) == (3, "zone-2", {"n": 2})
+    assert (second.position, second.actor, second.reason) == (4, "alice", "why")
+    assert bookmark == Bookmark(
+        log=store.identity,
+        position=5,
+        hash=[event async for event in store.events()][4].hash,
+    )
+    assert later.position == 6
+
+
+async def test_where_nothing_exists_the_bookmark_comes_at_once(store: Store) -> None:
+    (bookmark,) = await items(store, 1, initial=True)
+    assert isinstance(bookmark, Bookmark)
+    assert bookmark.position == 0
+    await fill(store, 2)
+    (event,) = await items(store, 1, after=bookmark)
+    assert isinstance(event, Event)
+    assert event.position == 1
+
+
+async def test_what_exists_comes_in_several_pieces_as_of_one_position(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evstore.watcher.INITIAL_EVENTS_MAX", 7)
+    async with backend.open() as store:
+        await fill(store, 40)
+        watch = store.watch(initial=True)
+        with anyio.fail_after(10):
+            found = [await anext(watch) for _ in range(10)]
+            # Changes of what has not been yielded yet come behind the bookmark.
+            for number in range(40):
+                await store.update(Key(type="Zone", name=f"zone-{number}"), spec={})
+            found += [await anext(watch) for _ in range(71)]
+        await watch.aclose()
+    places = [each.position for each in found]
+    assert places == [*range(1, 41), 40, *range(41, 81)]
+    assert isinstance(found[40], Bookmark)
+
+
+async def test_a_watch_goes_on_from_a_bookmark_of_another_instance(
+    store: Store, other: Store
+) -> None:
+    await fill(other)
+    *_, last = await take(other, 5, after=0)
+    await fill(other, 2, prefix="later")
+    # Also where this instance has not got there yet.
+    events = await take(store, 2, after=Bookmark.parse(str(last.bookmark)))
+    assert [event.name for event in events] == ["later-0", "later-1"]
+
+
+async def test_a_bookmark_of_another_log_diverges(store: Store) -> None:
+    await fill(store)
+    foreign = Bookmark(log=UUID(int=1), position=1, hash=bytes(32))
+    with pytest.raises(DivergedError, match="another one"):
+        await items(store, 1, after=foreign)
+
+
+@pytest.mark.parametrize(("position", "text"), [(3, "another event"), (6, "has not")])
+async def test_a_bookmark_of_what_is_not_in_the_log_diverges(
+    store: Store, position: int, text: str
+) -> None:
+    await fill(store)
+    lost = Bookmark(log=store.identity, position=position, hash=bytes(32))
+    with pytest.raises(DivergedError, match=text):
+        await items(store, 1, after=lost)
+
+
+async def test_a_resource_is_seen_to_come_and_to_leave_by_its_labels(
+    store: Store, other: Store
+) -> None:
+    red, blue = {"team": "red", "x": "1"}, {"team": "blue"}
+    zone = await store.create("Zone", "a", spec={}, labels=blue)
+    async with watching(store, labels={"team": "red"}) as events:
+        zone = await store.update(zone, labels=red)
+        zone = await store.update(zone, spec={"n": 1})
+        zone = await store.update(zone, labels=blue)
+        zone = await store.update(zone, spec={"n": 2})
+        zone = await store.update(zone, labels=red)
+        await store.delete("Zone", "a")
+        await other.create("Zone", "b", spec={}, labels=red)
+        await until(lambda: len(events) == 6)
+        assert positions(events) == [2, 3, 4, 6, 7, 8]
+    for after in range(8):
+        expected = [each for each in (2, 3, 4, 6, 7, 8) if each > after]
+        found = await take(store, len(expected), labels={"team": "red"}, after=after)
+        assert positions(found)[: len(expected)] == expected
+
+
+async def test_what_exists_and_a_position_do_not_go_together(store: Store) -> None:
+    with pytest.raises(InvalidError, match="initial"):
+        store.watch(initial=True, after=0)
+
+
+async def test_a_thousand_watchers_all_see_everything(store: Store) -> None:
+    seen = [0] * 1_000
+
+    async def follow(number: int) -> None:
+        async for event in store.watch(type="Zone", after=0):
+            seen[number] += event.position
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(len(seen)):
+            tasks.start_soon(follow, number)
+        await fill(store, 10)
+        await store.create("Mesh", "foreign", spec={})
+        await until(lambda: set(seen) == {55}, seconds=30)
+        tasks.cancel_scope.cancel()

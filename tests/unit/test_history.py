@@ -15,7 +15,7 @@ from evstore.log import MemoryLog
 from evstore.model import Filter, Key
 
 if TYPE_CHECKING:
-    from evstore.commands import Change
+    from evstore.changes import Change
     from evstore.model import StoredEvent
 
 A = Key(type="Dataplane", mesh="default", name="a")

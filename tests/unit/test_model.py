@@ -14,11 +14,12 @@ from evstore.model import ANY, Event, Filter, Head, Key, Page, Resource
 
 SECRET = "hunter2"
 A = key("a")
+LOG = UUID(int=1)
 
 
 @pytest.fixture
 def history() -> History:
-    return History(genesis(UUID(int=1)))
+    return History(genesis(LOG))
 
 
 def resource(history: History, key: str = A) -> Resource[Any]:
@@ -32,7 +33,7 @@ def test_reprs_hold_nothing_of_spec_status_and_labels(history: History) -> None:
         create(A, {"s": SECRET}, status={"s": SECRET}, labels={"s": SECRET})
     )
     whole = resource(history)
-    event = Event(history.events[0])
+    event = Event(history.events[0], LOG)
     page = Page([whole], total=1, next_page_token=None, position=1)
     _ = whole.spec, event.spec, whole.labels, whole.status
     for thing in (whole, event, page, whole.key):
@@ -61,7 +62,7 @@ def test_a_resource_tells_all_that_is_known_of_it(history: History) -> None:
 def test_an_event_tells_all_that_is_known_of_it(history: History) -> None:
     history.transaction(create(A, {"n": 1}), actor="alice", reason="why")
     history.transaction(delete(A))
-    made, gone = (Event(each) for each in history.events)
+    made, gone = (Event(each, LOG) for each in history.events)
     assert (made.actor, made.reason, made.operation) == ("alice", "why", "created")
     assert (made.spec, made.labels, made.status, made.owner) == (
         {"n": 1},
@@ -77,8 +78,8 @@ def test_an_event_tells_all_that_is_known_of_it(history: History) -> None:
     assert gone.metadata["created_version"] == 1
     assert gone.recorded_at > made.recorded_at
     assert made != gone
-    assert made == Event(history.events[0])
-    assert len({made, gone, Event(history.events[0])}) == 2
+    assert made == Event(history.events[0], LOG)
+    assert len({made, gone, Event(history.events[0], LOG)}) == 2
 
 
 def test_resources_are_equal_where_they_are_the_same_version_of_one_log(
