@@ -193,3 +193,20 @@ async def test_the_past_is_not_read_from_another_log(
         with pytest.raises(DivergedError):
             [event async for event in store.events()]
     server.drop_database(other.postgres.db_name)
+
+
+async def test_a_bookmark_of_a_lost_tail_diverges(postgres_config: Config) -> None:
+    async with evstore.open(postgres_config) as store:
+        await _filled(store)
+        bookmarks = [event.bookmark async for event in store.events()]
+    await lose_tail(postgres_config, after=1)
+    async with evstore.open(postgres_config) as store:
+        for bookmark, told in ((bookmarks[2], "has not"), (bookmarks[1], "has not")):
+            with pytest.raises(DivergedError, match=told):
+                await anext(store.watch(after=bookmark))
+        # Position 2 is issued again, and is not what the bookmark means.
+        await store.create("Mesh", "again", spec={})
+        with pytest.raises(DivergedError, match="another event"):
+            await anext(store.watch(after=bookmarks[1]))
+        event = await anext(store.watch(after=bookmarks[0]))
+        assert event.name == "again"

@@ -1,0 +1,335 @@
+"""Five bugs that event stores have had, made on purpose: the checker finds each.
+
+Each case is a fault and what a client does meanwhile. Without the bug nothing is wrong
+with its history; with it, the checker says what is.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import msgspec
+import pytest
+
+import evstore
+from evstore import Bookmark
+from evstore.clock import boot_microseconds
+from evstore.codec import event_hash
+from evstore.log import HeadMovedError, InDoubtError, open_log
+from evstore.model import Event, Key
+from fault.history import adjusted, superuser, until
+from fault.proxy import Fault, open_proxy
+from fault.torture.checker import check
+from fault.torture.client import Client, Watcher
+from fault.torture.evidence import Rule
+from fault.torture.faults import silence
+from fault.torture.records import History, Opening
+from fault.torture.run import read_log
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from evstore import Config, Store
+    from evstore.log import Log
+    from evstore.model import Head, StoredEvent
+
+pytestmark = pytest.mark.fault
+
+NEVER_SECONDS: Final = 3600.0
+FIRST, SECOND = (Key(type="Mesh", name=name) for name in ("first", "second"))
+
+broken_or_not = pytest.mark.parametrize("broken", [True, False], ids=["bug", "no bug"])
+
+
+class Recorded:
+    """The histories of stores of this process."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._histories: list[History] = []
+
+    @asynccontextmanager
+    async def open(self, session: str, config: Config) -> AsyncGenerator[Client]:
+        """Open a store whose calls are recorded."""
+        history = History(session)
+        self._histories.append(history)
+        history.records.append(Opening(at=boot_microseconds()))
+        async with evstore.open(config) as store:
+            yield Client(store, history.records.append, session=session)
+
+    async def rules(self) -> set[Rule]:
+        """Return the rules that the checker finds broken."""
+        genesis, events = await read_log(self._config)
+        return {each.rule for each in check(genesis, events, self._histories)}
+
+
+class Changed:
+    """A log that does what another one does, but for what a bug changes."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def send(self, *_: object, **__: object) -> bool:
+        return False  # each append goes through `append`
+
+
+def introduce(monkeypatch: pytest.MonkeyPatch, bug: Callable[[Log], object]) -> None:
+    """Let stores that are opened from now on have a bug in their log."""
+
+    @asynccontextmanager
+    async def open_changed(config: Config) -> AsyncGenerator[object]:
+        async with open_log(config) as log:
+            yield bug(log)
+
+    monkeypatch.setattr("evstore.store.open_log", open_changed)
+
+
+def deaf(config: Config) -> Config:
+    """Return a configuration of a store that hears of nobody else."""
+    return adjusted(
+        config, notify=False, poll_interval=NEVER_SECONDS, heartbeat_interval=0.0
+    )
+
+
+# A sequence for positions.
+
+
+SEQUENCE: Final = b"""
+    CREATE SEQUENCE evstore.positions;
+    CREATE FUNCTION evstore.next_position() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        NEW.position := nextval('evstore.positions');
+        NEW.commit := NEW.position;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER next_position BEFORE INSERT ON evstore.events
+    FOR EACH ROW EXECUTE FUNCTION evstore.next_position();
+"""
+ROLLED_BACK: Final = b"""
+    BEGIN;
+    CREATE TEMPORARY TABLE next AS SELECT * FROM evstore.events;
+    UPDATE next SET position = position + 1, commit = commit + 1;
+    INSERT INTO evstore.events SELECT * FROM next;
+    ROLLBACK;
+"""
+
+
+@broken_or_not
+async def test_a_sequence_for_positions_is_found(
+    postgres_config: Config, *, broken: bool
+) -> None:
+    recorded = Recorded(postgres_config)
+    async with superuser(postgres_config) as admin:
+        if broken:
+            await admin.execute(SEQUENCE)
+        async with recorded.open("a", deaf(postgres_config)) as client:
+            assert await client.create(FIRST)
+            # A writer that fails before its commit gives back its rows, and no number.
+            await admin.execute(ROLLED_BACK)
+            assert await client.create(SECOND)
+    found = await recorded.rules()
+    assert {Rule.GAP, Rule.MISTOLD} <= found if broken else not found
+
+
+# A notification that is trusted to come.
+
+
+class TrustsNotifications(Changed):
+    async def wait(self, after: int, *, seconds: float) -> None:
+        del seconds
+        await self._log.wait(after, seconds=NEVER_SECONDS)
+
+
+@broken_or_not
+async def test_a_trusted_notification_is_found(
+    postgres_config: Config, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    config = adjusted(postgres_config, poll_interval=0.05)
+    recorded = Recorded(config)
+    if broken:
+        introduce(monkeypatch, TrustsNotifications)
+    async with (
+        recorded.open("a", config) as writes,
+        recorded.open("b", config) as hears,
+    ):
+        await _heard(writes, hears.store)
+        last = Key(type="Mesh", name="last")
+        watcher = Watcher(hears.store, hears.record, name="b")
+        async with silence(config):
+            for number in range(5):
+                assert await writes.create(Key(type="Mesh", name=f"lost-{number}"))
+            assert await writes.create(last)
+            # Nothing tells that something will not come.
+            with anyio.move_on_after(0.5 if broken else 10):
+                await watcher.follow(lambda event: event.key == last)
+            watcher.end()
+    found = await recorded.rules()
+    assert found == ({Rule.MISSED} if broken else set())
+
+
+async def _heard(writes: Client, listens: Store) -> None:
+    """Return once a store hears of another one's events."""
+    with anyio.fail_after(10):
+        while listens.position < writes.store.position or not writes.store.position:
+            assert await writes.create(
+                Key(type="Mesh", name=f"heard-{boot_microseconds()}")
+            )
+            with anyio.move_on_after(0.2):
+                await until(lambda: listens.position == writes.store.position)
+
+
+# A bookmark that is ahead of what was given.
+
+
+@broken_or_not
+async def test_a_bookmark_of_an_event_ahead_of_it_is_found(
+    postgres_config: Config, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    recorded = Recorded(postgres_config)
+    async with recorded.open("a", postgres_config) as client:
+        for number in range(1, 6):
+            assert await client.create(Key(type="Mesh", name=f"mesh-{number}"))
+        _, events = await read_log(postgres_config)
+        applied = Bookmark(log=client.store.identity, position=5, hash=events[-1].hash)
+        if broken:
+            # What the store has applied is taken for what its watcher was given.
+            monkeypatch.setattr(Event, "bookmark", applied)
+        watcher = Watcher(client.store, client.record, name="a", marks=True)
+        # The consumer fails in the middle, and goes on from its bookmark.
+        assert await watcher.watch(lambda event: event.position == 2)
+        assert await client.create(Key(type="Mesh", name="mesh-6"))
+        await watcher.follow(lambda event: event.position == 6)
+        watcher.end()
+    found = await recorded.rules()
+    assert found == ({Rule.SKIPPED} if broken else set())
+
+
+@broken_or_not
+async def test_a_bookmark_yielded_ahead_of_its_events_is_found(
+    postgres_config: Config, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    recorded = Recorded(postgres_config)
+    async with recorded.open("a", postgres_config) as client:
+        for number in range(1, 6):
+            assert await client.create(Key(type="Mesh", name=f"mesh-{number}"))
+        if broken:
+            monkeypatch.setattr(
+                client.store, "watch", _bookmark_first(client.store.watch)
+            )
+        watcher = Watcher(client.store, client.record, name="a", marks=True)
+        await watcher.watch(lambda event: event.position == 4)
+        watcher.end("the consumer fails")
+        await watcher.watch(lambda event: event.position == 5)
+        watcher.end()
+    found = await recorded.rules()
+    assert Rule.AHEAD in found if broken else not found
+
+
+def _bookmark_first(
+    watch: Callable[..., AsyncGenerator[Event | Bookmark]],
+) -> Callable[..., AsyncGenerator[Event | Bookmark]]:
+    """Return a watch whose bookmarks come before the events that they cover."""
+
+    async def changed(**how: Any) -> AsyncGenerator[Event | Bookmark]:
+        held: list[Event | Bookmark] = []
+        async with aclosing(watch(**how)) as given:
+            async for each in given:
+                held.append(each)
+                if isinstance(each, Bookmark):
+                    yield held.pop()
+                    for event in held:
+                        yield event
+                    held.clear()
+
+    return changed
+
+
+# ON CONFLICT DO NOTHING.
+
+
+class DoesNothingOnConflict(Changed):
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        try:
+            await self._log.append(events, after=after)
+        except HeadMovedError:
+            return  # no row, and no error
+
+
+@broken_or_not
+async def test_on_conflict_do_nothing_is_found(
+    postgres_config: Config, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    config = deaf(postgres_config)
+    recorded = Recorded(config)
+    if broken:
+        introduce(monkeypatch, DoesNothingOnConflict)
+    async with recorded.open("a", config) as quick, recorded.open("b", config) as stale:
+        assert await quick.create(FIRST)
+        assert await stale.create(SECOND)
+    found = await recorded.rules()
+    assert found == ({Rule.LOST} if broken else set())
+
+
+# A retry that does not read back.
+
+
+class RetriesBlindly(Changed):
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        try:
+            await self._log.append(events, after=after)
+        except InDoubtError:
+            head = await self._log.head()
+            await self._log.append(_stamped_again(events, after, head), after=head)
+
+
+def _stamped_again(
+    events: Sequence[StoredEvent], before: Head, after: Head
+) -> list[StoredEvent]:
+    """Return the same changes as a transaction of its own, after another place."""
+    moved = after.position - before.position
+    previous, tx = after.hash, os.urandom(16).hex()
+    stamped: list[StoredEvent] = []
+    for event in events:
+        fresh = msgspec.structs.replace(
+            event,
+            position=event.position + moved,
+            commit=event.commit + moved,
+            tx=tx,
+            time=after.time + 1,
+        )
+        previous = event_hash(previous, fresh)
+        stamped.append(msgspec.structs.replace(fresh, hash=previous))
+    return stamped
+
+
+@broken_or_not
+@pytest.mark.parametrize("fault", [Fault.LOSE_ANSWER, Fault.CUT_BEFORE])
+async def test_a_retry_that_does_not_read_back_is_found(
+    postgres_config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Fault,
+    *,
+    broken: bool,
+) -> None:
+    recorded = Recorded(postgres_config)
+    if broken:
+        introduce(monkeypatch, RetriesBlindly)
+    async with (
+        open_proxy(postgres_config) as proxy,
+        recorded.open("a", deaf(proxy.config)) as client,
+    ):
+        assert await client.create(FIRST)
+        struck = proxy.once(fault, lambda request: request.is_append)
+        assert await client.update(FIRST)
+        assert struck.is_set()
+    found = await recorded.rules()
+    # Where the request was lost and not the answer, the bug does no harm.
+    harm = broken and fault is Fault.LOSE_ANSWER
+    assert Rule.DOUBLED in found if harm else not found
