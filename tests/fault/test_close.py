@@ -85,3 +85,28 @@ async def test_what_cannot_be_appended_at_the_end_is_given_up_in_time(
     assert isinstance(results["sent"], OutcomeUnknownError)
     assert not isinstance(results["queued"], OutcomeUnknownError)
     assert [event.name for event in await checked_history(postgres_config)] == ["sent"]
+
+
+async def test_a_full_queue_refuses_at_once_and_takes_again_later(
+    postgres_config: Config,
+) -> None:
+    config = limited(postgres_config, queue_commands_max=3)
+    async with (
+        open_proxy(config) as proxy,
+        evstore.open(proxy.config) as store,
+        anyio.create_task_group() as tasks,
+    ):
+        struck = proxy.once(Fault.STALL, lambda request: request.is_append)
+        tasks.start_soon(lambda: store.create("Mesh", "in-flight", spec={}))
+        await struck.wait()
+        for number in range(3):
+            tasks.start_soon(lambda n=number: store.create("Mesh", f"m-{n}", spec={}))
+        await until(lambda: store._committer.unanswered == 4)
+        with pytest.raises(UnavailableError, match="try again") as caught:
+            await store.create("Mesh", "refused", spec={})
+        assert caught.value.retryable
+        proxy.release()
+        await until(lambda: store._committer.unanswered == 0)
+        await store.create("Mesh", "later", spec={})
+    names = [event.name for event in await checked_history(postgres_config)]
+    assert sorted(names) == ["in-flight", "later", "m-0", "m-1", "m-2"]
