@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 from .clock import boot_microseconds
+from .codec import SALT_BYTES
 from .commands import Command, Repeated, decide, stamp
 from .errors import InvalidError, OutcomeUnknownError, StoreError, UnavailableError
 from .model import Head, Record, StoredEvent
@@ -167,13 +168,15 @@ def _decide(
     """
     attempt = Attempt(base)
     size = 0
-    _name_transactions(batch)
+    # Enough for one event each; a system call for each costs more than the bytes.
+    random = _Randomness((TX_BYTES + SALT_BYTES) * len(batch))
     for pending in batch:
         if size > bytes_max:
             break
         pending.sent = False
+        pending.tx = pending.tx or random.take(TX_BYTES).hex()
         try:
-            verdict, events = _decide_one(pending, attempt, now)
+            verdict, events = _decide_one(pending, attempt, now, random)
         except StoreError as error:
             attempt.verdicts.append((pending, error))
             continue
@@ -187,7 +190,7 @@ def _decide(
 
 
 def _decide_one(
-    pending: Pending, attempt: Attempt, now: int
+    pending: Pending, attempt: Attempt, now: int, random: _Randomness
 ) -> tuple[Verdict, list[StoredEvent]]:
     command, resources = pending.command, attempt.resources
     decision = decide(command, resources, attempt.requests)
@@ -203,6 +206,7 @@ def _decide_one(
             after=head,
             tx=pending.tx,
             time=_time(command, head, now),
+            random=random.take,
         )
         resources.apply(events)
         if command.request_id is not None:
@@ -210,12 +214,19 @@ def _decide_one(
     return [resources.get(change.key) for change in command.changes], events
 
 
-def _name_transactions(batch: Sequence[Pending]) -> None:
-    """Give each command its transaction id, once and for all attempts."""
-    digits = 2 * TX_BYTES
-    ids = os.urandom(TX_BYTES * len(batch)).hex()
-    for index, pending in enumerate(batch):
-        pending.tx = pending.tx or ids[index * digits : (index + 1) * digits]
+class _Randomness:
+    """Random bytes, drawn at once and handed out piece by piece."""
+
+    def __init__(self, size: int) -> None:
+        self._bytes = os.urandom(size)
+        self._used = 0
+
+    def take(self, size: int) -> bytes:
+        """Return so many bytes, each of them once."""
+        start, self._used = self._used, self._used + size
+        if self._used > len(self._bytes):
+            return os.urandom(size)
+        return self._bytes[start : self._used]
 
 
 def _time(command: Command, head: Head, now: int) -> int:

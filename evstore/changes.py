@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -79,14 +79,15 @@ class Update(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     @property
     def size(self) -> int:
         """Bytes of what is to be written."""
-        return sum(map(len, filter(None, (self.spec, self.status, self.labels))))
+        return len(self.spec or b"") + len(self.status or b"") + len(self.labels or b"")
 
 
 class Delete(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Remove a resource and all that it owns."""
+    """Remove a resource and all that it owns; `alone`: only if it owns nothing."""
 
     key: str
     precondition: Precondition | None = None
+    alone: bool = False
 
     @property
     def size(self) -> int:
@@ -95,17 +96,13 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Redact(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """Announce that parts of an event's body go; what the log keeps of it is replaced
-    afterwards, by `Log.redact`.
-
-    `body` is the one that comes; its digest alone is kept.
-    """
+    """Announce that parts of an event's body go; `Log.redact` then replaces it."""
 
     key: str
     position: int
     fields: tuple[str, ...]
     old_digest: bytes
-    body: bytes
+    new_digest: bytes
 
     @property
     def size(self) -> int:
@@ -121,7 +118,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     `time` is set where the change happened earlier, elsewhere: an import keeps it.
     `required` are the keys of resources that are not changed, and what must hold of
-    them: a fenced transaction requires its lease.
+    them: a fenced transaction requires its lease. `reverts` says what a revert takes
+    back, for the metadata of its events: a `commit`, or all since a position (`to`).
     """
 
     changes: tuple[Change, ...]
@@ -131,3 +129,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     request_digest: str = ""
     time: int | None = None
     required: tuple[tuple[str, Precondition], ...] = ()
+    reverts: tuple[Literal["commit", "to"], int] | None = None

@@ -43,7 +43,7 @@ class LiveState:
     def settle(self, attempt: Attempt) -> None:
         """The attempt's events stand in the log: fold them, then tell the callers."""
         if attempt.events:
-            self.projections.adopt(attempt.events, attempt.resources)
+            self.projections.adopt(attempt.events, attempt.resources, attempt.requests)
             self.tail.publish(attempt.events)
         attempt.answer()
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .model import Head, StoredEvent
+    from .requests import RequestOverlay
     from .resources import Overlay
 
 
@@ -41,14 +42,21 @@ class Projections:
         if events:
             self._check(events)
             self.resources.apply(events)
-            self._advance(events)
+            self.requests.apply(events)
+            self.head = events[-1].head
 
-    def adopt(self, events: Sequence[StoredEvent], resources: Overlay) -> None:
-        """Take in events that an overlay of these resources has folded already."""
+    def adopt(
+        self,
+        events: Sequence[StoredEvent],
+        resources: Overlay,
+        requests: RequestOverlay,
+    ) -> None:
+        """Take in events that overlays of these projections have folded already."""
         if events:
             self._check(events)
             self.resources.adopt(resources)
-            self._advance(events)
+            self.requests.adopt(requests, time=events[-1].time)
+            self.head = events[-1].head
 
     def _check(self, events: Sequence[StoredEvent]) -> None:
         expected = self.head.position
@@ -57,7 +65,3 @@ class Projections:
             if event.position != expected:
                 message = f"the log has {event.position} where {expected} should be"
                 raise DivergedError(message)
-
-    def _advance(self, events: Sequence[StoredEvent]) -> None:
-        self.requests.apply(events)
-        self.head = events[-1].head

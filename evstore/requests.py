@@ -53,15 +53,28 @@ class Requests:
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
         """Take in the next events, and forget what is too old after them."""
-        requests = self._requests
         for event in events:
             if _MARK in bytes(event.metadata):
                 found = request_of(event)
                 if found is not None:
-                    request_id, request = found
-                    requests.pop(request_id, None)
-                    requests[request_id] = request
-        horizon = events[-1].time - MEMORY_MICROSECONDS
+                    self._remember(*found)
+        self._forget(events[-1].time)
+
+    def adopt(self, overlay: RequestOverlay, *, time: int) -> None:
+        """Take over what an overlay has remembered, up to a time of the log."""
+        for request_id, request in overlay.new.items():
+            self._remember(request_id, request)
+        self._forget(time)
+
+    def _remember(self, request_id: str, request: Request) -> None:
+        # The newest is the last, also where an id comes again.
+        self._requests.pop(request_id, None)
+        self._requests[request_id] = request
+
+    def _forget(self, time: int) -> None:
+        """Forget what is too old at a time of the log, or too much."""
+        requests = self._requests
+        horizon = time - MEMORY_MICROSECONDS
         while requests:
             oldest_id, oldest = next(iter(requests.items()))
             if len(requests) <= MEMORY_REQUESTS_MAX and oldest.time >= horizon:
@@ -82,7 +95,7 @@ class RequestOverlay:
 
     def __init__(self, base: Requests | RequestOverlay) -> None:
         self._base = base
-        self._new: dict[str, Request] = {}
+        self.new: dict[str, Request] = {}
 
     def rebase(self, base: Requests) -> None:
         """Lie on other requests from now on, the old ones and ours among them."""
@@ -90,11 +103,11 @@ class RequestOverlay:
 
     def get(self, request_id: str) -> Request | None:
         """Return what is remembered under `request_id`."""
-        return self._new.get(request_id) or self._base.get(request_id)
+        return self.new.get(request_id) or self._base.get(request_id)
 
     def apply(self, events: Iterable[StoredEvent]) -> None:
         """Remember the requests of `events`."""
         for event in events:
             found = request_of(event)
             if found is not None:
-                self._new[found[0]] = found[1]
+                self.new[found[0]] = found[1]

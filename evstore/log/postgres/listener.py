@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _LISTEN: Final = prepared("listen", b"LISTEN evstore")
 _ALIVE: Final = prepared("alive", b"SELECT 1")
 RETRY_SECONDS: Final = 1.0
+# Writers notify at most so often: those who were woken look again after it.
+NOTIFY_PAUSE_SECONDS: Final = 0.004
 QUIET_SECONDS: Final = 30.0
 
 
@@ -37,6 +39,7 @@ class Listener:
         self._seconds = config.connection_timeout
         self._is_own = is_own
         self._woken = anyio.Event()
+        self._heard_something = False
         self._wire: Wire | None = None
         self._listening = False
         self._closing = False
@@ -92,7 +95,14 @@ class Listener:
             self._woken.set()
 
     async def wait(self, seconds: float) -> None:
-        """Return after a notification that came since the last wait, or in `seconds`."""
+        """Return after a notification that came since the last wait, or in `seconds`.
+
+        A writer does not notify again for `NOTIFY_PAUSE_SECONDS`: the wait after one that
+        heard something is as short as that.
+        """
+        if self._heard_something:
+            seconds = min(seconds, 2 * NOTIFY_PAUSE_SECONDS)
         with anyio.move_on_after(seconds):
             await self._woken.wait()
+        self._heard_something = self._woken.is_set()
         self._woken = anyio.Event()

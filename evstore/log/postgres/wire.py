@@ -21,7 +21,7 @@ from psycopg import errors, pq
 from .connections import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from psycopg.pq.abc import PGresult
 
@@ -104,9 +104,13 @@ class Wire:
             psycopg.Error: one of them is wrong, or the connection was lost.
         """
         landed: asyncio.Future[RoundTrip] = self._loop.create_future()
-        with self._round_trip(landed.set_result, seconds):
+        self._expect(landed.set_result, seconds)
+        try:
             for name, text, _ in statements:
                 self._libpq.send_prepare(name, text)
+            self._end_round_trip()
+        except psycopg.Error:
+            self._loop.call_soon(self._lose)
         trip = await landed
         if trip.error:
             raise trip.error
@@ -120,11 +124,16 @@ class Wire:
         answer comes in `seconds`, the socket is shut: unlike a cancellation, that lets
         the server finish what it was told.
         """
-        with self._round_trip(landed, seconds):
+        self._expect(landed, seconds)
+        try:
             for (name, _, binds), values in steps:
                 parameters = [values[bind] for bind in binds]
                 formats = [pq.Format.BINARY] * len(binds)
                 self._libpq.send_query_prepared(name, parameters, formats)
+            self._end_round_trip()
+        except psycopg.Error:
+            # The socket is dead: whoever waits hears of it from the loop.
+            self._loop.call_soon(self._lose)
 
     async def run(self, *steps: Step, seconds: float) -> RoundTrip:
         """Send a round trip and wait for its answer.
@@ -154,18 +163,12 @@ class Wire:
         self._lose()
         await self._connection.close()
 
-    @contextlib.contextmanager
-    def _round_trip(
-        self, landed: Callable[[RoundTrip], None], seconds: float
-    ) -> Generator[None]:
+    def _expect(self, landed: Callable[[RoundTrip], None], seconds: float) -> None:
         self._trips.append(RoundTrip(landed, self._loop.call_later(seconds, self.cut)))
-        try:
-            yield
-            self._libpq.pipeline_sync()
-            self._flush()
-        except psycopg.Error:
-            # The socket is dead: whoever waits hears of it from the loop.
-            self._loop.call_soon(self._lose)
+
+    def _end_round_trip(self) -> None:
+        self._libpq.pipeline_sync()
+        self._flush()
 
     # What the event loop calls.
 

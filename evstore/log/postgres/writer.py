@@ -6,8 +6,9 @@ Only classes 08 and 57P, a broken socket and a warning count as no answer.
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251 - a timer that needs no task
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from psycopg import errors as pg
 
@@ -25,6 +26,7 @@ from evstore.log.contract import (
 
 from . import binary, statements
 from .connections import connect, deadline, translate, translated
+from .notices import Notices
 from .reader import decode
 from .wire import Wire
 
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 READ_ON_EVENTS: Final = 2_000
 # What turn.sql lets a waiter wait.
 TURN_SECONDS_MAX: Final = 5.0
-MUTED_MICROSECONDS: Final = 60_000_000
+SOON_SECONDS: Final = 0.002
 _UNANSWERED: Final = ("08", "57P")
 _LOST_RACE: Final = (
     pg.UniqueViolation,
@@ -62,12 +64,13 @@ _BEGIN: Final = statements.prepared(
 )
 _COMMIT: Final = statements.prepared("commit", b"COMMIT")
 _ROLLBACK: Final = statements.prepared("rollback", b"ROLLBACK")
+_NOTIFY: Final = statements.prepared("notify", b"NOTIFY evstore")
 _MAKE_PARTITION: Final = statements.prepared(
     "make_partition", b"SELECT evstore.ensure_partition(%(events)b::bigint)"
 )
 _ALL: Final = (
     *(_APPEND, _READ_ON, _SETTLE, _TURN),
-    *(_BEGIN, _COMMIT, _ROLLBACK, _MAKE_PARTITION),
+    *(_BEGIN, _COMMIT, _ROLLBACK, _MAKE_PARTITION, _NOTIFY),
 )
 _NOTHING: Final[Mapping[str, bytes]] = {}
 _YES: Final = b"t"
@@ -82,12 +85,11 @@ class Writer:
 
     def __init__(self, config: Config, identity: UUID, clock: OffsetClock) -> None:
         self._config = config.postgres
-        self._notify = b"on" if config.evstore.notify else b"off"
+        self._notices = Notices(enabled=config.evstore.notify)
         self._seconds = config.evstore.limits.append_timeout
         self._identity = identity
         self._clock = clock
         self._wire: Wire | None = None
-        self._muted_until = 0
         self._without_partition = 0
 
     async def aclose(self) -> None:
@@ -108,10 +110,6 @@ class Writer:
             and self._wire is not None
             and (self._wire.process == process)
         )
-
-    @property
-    def _muted(self) -> bool:
-        return boot_microseconds() < self._muted_until
 
     @property
     def connected(self) -> bool:
@@ -169,55 +167,70 @@ class Writer:
         if not self.connected or self._without_partition:
             return False
         assert self._wire is not None, "connected"
-        sent = boot_microseconds()
+        append = self._prepare(events, after)
         self._wire.send(
-            (_APPEND, self._binds(events, after)),
+            (_APPEND, append.binds),
             seconds=self._seconds,
-            landed=lambda trip: landed(self._verdict(trip, len(events), sent)),
+            landed=lambda trip: landed(self._verdict(trip, append)),
         )
         return True
 
     async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
         """Append in a transaction of its own; see the log's contract."""
         wire = await self._ready()
-        await self._append(wire, (_APPEND, self._binds(events, after)), events=events)
+        await self._append(wire, self._prepare(events, after))
 
-    async def _append(
-        self, wire: Wire, *steps: Step, events: Sequence[StoredEvent]
-    ) -> None:
-        sent = boot_microseconds()
+    async def _append(self, wire: Wire, append: _Append, *more: Step) -> None:
         try:
-            trip = await wire.run(*steps, seconds=self._seconds)
+            trip = await wire.run((_APPEND, append.binds), *more, seconds=self._seconds)
         except BaseException:
             # Cancelled while it was under way: nobody heard the answer.
             wire.cut()
             raise
-        error = self._verdict(trip, len(events), sent)
+        error = self._verdict(trip, append)
         if error is not None:
             raise error from trip.error
 
-    def _binds(
+    def _prepare(
         self, events: Sequence[StoredEvent], after: Head, *, in_turn: bool = False
-    ) -> dict[str, bytes]:
-        return {
+    ) -> _Append:
+        notifies = self._notices.due()
+        binds = {
             "after": binary.integer(after.position),
             "hash": after.hash,
             "last_time": binary.integer(events[-1].time),
-            "notify": b"off" if self._muted else self._notify,
+            "notify": b"on" if notifies else b"off",
             "in_turn": binary.TRUE if in_turn else binary.FALSE,
             **_columns(events),
         }
+        return _Append(binds, len(events), notifies, boot_microseconds())
 
-    def _verdict(self, trip: RoundTrip, count: int, sent: int) -> Exception | None:
+    def _verdict(self, trip: RoundTrip, append: _Append) -> Exception | None:
         """Return how an append ended, None where the events stand in the log."""
+        error = self._refusal(trip, append)
+        if error is not None and append.notifies:
+            self._notices.undone()
+        elif error is None and not append.notifies and self._notices.owed():
+            # Whoever was woken by the one before may have looked too early.
+            asyncio.get_running_loop().call_later(SOON_SECONDS, self._pay)
+        return error
+
+    def _pay(self) -> None:
+        """Notify by itself, unless an append has done so meanwhile."""
+        if self._wire is not None and self.connected and self._notices.due():
+            self._wire.send(
+                (_NOTIFY, _NOTHING), seconds=self._seconds, landed=lambda _: None
+            )
+
+    def _refusal(self, trip: RoundTrip, append: _Append) -> Exception | None:
         if trip.error is not None:
-            return self._outcome(trip.error, count)
+            return self._outcome(trip.error, append.events)
         if trip.warned:
             return InDoubtError("the server warned while appending")
         turn, follows, stamped, inserted, now = trip.row(0)
-        self._clock.measure(int(now), sent=sent, received=boot_microseconds())
+        self._clock.measure(int(now), sent=append.sent, received=boot_microseconds())
         if follows == turn == stamped == _YES:
-            assert int(inserted) == count, f"{int(inserted)} of {count} rows inserted"
+            assert int(inserted) == append.events, f"{int(inserted)} rows inserted"
             return None
         if follows != _YES:
             return HeadMovedError()
@@ -229,10 +242,7 @@ class Writer:
             return InDoubtError(str(error))
         if isinstance(error, _LOST_RACE):
             return HeadMovedError()
-        if isinstance(error, pg.ProgramLimitExceeded) and not self._muted:
-            # The queue of notifications may be full, because somebody else does not
-            # listen. They are only manners: go on without them for a while.
-            self._muted_until = boot_microseconds() + MUTED_MICROSECONDS
+        if isinstance(error, pg.ProgramLimitExceeded) and self._notices.mute():
             return HeadMovedError()
         if isinstance(error, pg.CheckViolation) and not error.diag.constraint_name:
             # Nothing was applied: the next try makes the partition first.
@@ -299,8 +309,8 @@ class Writer:
         self, wire: Wire, events: Sequence[StoredEvent], after: Head
     ) -> None:
         """Append inside a turn and commit, in one round trip."""
-        binds = self._binds(events, after, in_turn=True)
-        await self._append(wire, (_APPEND, binds), (_COMMIT, _NOTHING), events=events)
+        append = self._prepare(events, after, in_turn=True)
+        await self._append(wire, append, (_COMMIT, _NOTHING))
 
     async def _give_up_turn(self, wire: Wire) -> None:
         """End the transaction and its lock for certain, whatever went wrong."""
@@ -315,6 +325,15 @@ class Writer:
         if trip.error is not None:
             raise translate(trip.error, self._config) from trip.error
         return trip
+
+
+class _Append(NamedTuple):
+    """What is sent for an append, and what its answer is judged by."""
+
+    binds: dict[str, bytes]
+    events: int
+    notifies: bool
+    sent: int
 
 
 class Turn:
