@@ -12,8 +12,8 @@ import pytest
 import evstore
 from events import History, create, key
 from evstore.commands import TRANSACTION_BYTES_MAX
-from evstore.live import LiveState
 from evstore.errors import DivergedError, InvalidError, UnavailableError
+from evstore.live import LiveState
 from evstore.log import open_log
 from evstore.model import Head
 from evstore.resources import Overlay

@@ -144,7 +144,10 @@ async def drop_notifications(victims: Victims) -> str:
 
 @asynccontextmanager
 async def silence(config: Config) -> AsyncGenerator[None]:
-    """Have the server notify nobody of what is appended in the body."""
+    """Have the server notify nobody of what is appended in the body.
+
+    A writer still does so by itself where an append was slow.
+    """
     async with superuser(config) as admin:
         definition = await value(
             admin, "SELECT pg_get_functiondef('evstore.wake_followers'::regproc)"
