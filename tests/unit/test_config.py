@@ -109,6 +109,9 @@ SAMPLES = {
     "store.evstore.limits.queueCommandsMax": Sample(
         "EVSTORE_LIMITS_QUEUE_COMMANDS_MAX", "7", 7
     ),
+    "store.evstore.limits.queueBytesMax": Sample(
+        "EVSTORE_LIMITS_QUEUE_BYTES_MAX", "4096", 4096
+    ),
     "store.evstore.limits.batchCommandsMax": Sample(
         "EVSTORE_LIMITS_BATCH_COMMANDS_MAX", "7", 7
     ),
@@ -198,6 +201,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         heartbeat_interval=10.0,
         limits=Limits(
             queue_commands_max=10_000,
+            queue_bytes_max=256 * 1024 * 1024,
             batch_commands_max=1_000,
             batch_bytes_max=8 * 1024 * 1024,
             command_timeout=30.0,

@@ -1,0 +1,6 @@
+-- Settings of the session that restores: as durable as any append, and nobody is woken.
+SELECT
+    CASE WHEN current_setting('synchronous_commit') IN ('on', 'remote_apply')
+        THEN '' ELSE set_config('synchronous_commit', 'on', false)
+    END,
+    set_config('evstore.notify', 'off', false)
