@@ -1,96 +1,195 @@
-"""`evstore import`: a history from elsewhere, appended transaction by transaction."""
+"""`evstore import`: a history from elsewhere, or an export to be restored."""
 
 from __future__ import annotations
 
-import gzip
-import shutil
-import sys
-import tempfile
-import zlib
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Final, assert_never, cast
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from .interchange import REQUEST_PREFIX, Line, Operation, Remaining, read_lines
+from .files import opened
+from .importer import Importer, Report
 from .options import Actor, Output
 from .output import Format, print_document
 from .progress import progress
-from .session import UsageError, actor_of, config_of, open_store, run, say
+from .session import UsageError, actor_of, config_of, open_store, quiet, run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterable, Iterator
+    from uuid import UUID
 
-    from evstore.store import Store
+    from evstore.config import Config
+    from evstore.exported import Header
+    from evstore.interchange import Line
 
-    from .interchange import Transaction
-
-_SPOOL_BYTES_MAX: Final = 64 * 1024 * 1024
-_STANDARD_INPUT: Final = "standard input"
-
-
-class Report(msgspec.Struct, kw_only=True):
-    """What an import has done so far."""
-
-    lines: int = 0
-    applied: int = 0
-    skipped: int = 0
-    last_line: int = 0
-    position: int = 0
+    from .files import Source
 
 
 def import_(
     context: typer.Context,
     file: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="FILE", help="JSON lines; .gz by its name; - is standard input."
+            metavar="FILE",
+            help="JSON lines; .gz and .zst by its name; - is standard input.",
         ),
-    ],
+    ] = None,
     restamp: Annotated[
         bool,
         typer.Option(
             "--restamp", help="Record everything as of now instead of as it happened."
         ),
     ] = False,
+    kuma_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-kuma",
+            metavar="KUMA.yaml",
+            help="Take over what the database of this kuma-cp configuration holds.",
+        ),
+    ] = None,
     actor: Actor = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Append a history from elsewhere.
+    """Append a history from elsewhere, or restore an export.
 
     Each line of FILE is one transaction: {"time": seconds, "actor", "reason", "changes": [{"op": create, update or
-    delete, "type", "mesh", "name", "spec", "labels"}]}. Times are kept, so they must
-    not be older than what is in the log already; --restamp ignores them. Lines without
-    an actor get --actor.
+    delete, "type", "mesh", "name", "spec", "labels", "status", "owner"}]}. Times are
+    kept, so they must not be older than what is in the log already; --restamp ignores
+    them. Lines without an actor get --actor.
+
+    What `evstore export` wrote is restored as it was, into a log that was never
+    written, by the owner of the database; --restamp makes its changes again instead.
 
     A bad line ends the import: what stands before it is applied, nothing of it is.
     Importing the same file again goes on where it ended.
     """
     config = config_of(context)
-    report = Report()
+    if (file is None) == (kuma_file is None):
+        message = "needs either FILE or --from-kuma"
+        raise UsageError(message)
+    if kuma_file is not None:
+        from .kuma import take_over
+
+        if restamp:
+            message = "--restamp: what Kuma holds has its own times"
+            raise UsageError(message)
+        take_over(config, kuma_file, actor_of(config, actor), output)
+        return
+    assert file is not None, "checked above"
     with opened(file) as (source, size):
+        header, lines = _begin(source)
+        if header is not None and not restamp:
+            _restore(config, header, lines, source, size, output)
+            return
+        _import(
+            config,
+            lines,
+            source,
+            size,
+            restamp=restamp,
+            actor=actor_of(config, actor),
+            export_of=None if header is None else header.log,
+            output=output,
+        )
 
-        async def work() -> None:
-            async with open_store(config) as store:
-                importing = Importer(
-                    store, report, restamp=restamp, actor=actor_of(config, actor)
+
+def _begin(source: Source) -> tuple[Header | None, Iterator[Line]]:
+    """Return the header of an export, None for other files, and the lines after it."""
+    from evstore.exported import ExportedLine, is_header, read_header
+
+    lines = source.lines()
+    with located(source.name):
+        first = next(lines, None)
+        if first is None:
+            return None, iter(())
+        if first.number > 1 or not is_header(first.content):
+            return None, chain((first,), lines)
+        header = read_header(first.content)
+    return header, (ExportedLine(each.number, each.content) for each in lines)
+
+
+def _restore(
+    config: Config,
+    header: Header,
+    lines: Iterable[Line],
+    source: Source,
+    size: int,
+    output: Format,
+) -> None:
+    from evstore.log import open_log
+    from evstore.restore import Restored, restore
+
+    restored = Restored()
+
+    async def work() -> None:
+        with progress("restoring", total=size, unit="bytes") as advance:
+            async with open_log(quiet(config)) as log:
+                await restore(
+                    log,
+                    header,
+                    lines,
+                    restored=restored,
+                    advance=lambda: advance(source.tell()),
                 )
-                try:
-                    await importing.run(source, size)
-                finally:
-                    report.position = store.position
 
-        try:
+    try:
+        with located(source.name):
             run(work)
-        except BaseException:
-            if report.last_line:
-                say(
-                    f"applied up to line {report.last_line}; importing the file again"
-                    " goes on from there"
-                )
-            raise
+    except BaseException:
+        if restored.applied:
+            say(
+                f"restored up to position {restored.position}; importing the file"
+                " again goes on from there"
+            )
+        raise
+    if output is Format.TABLE:
+        print(
+            f"restored log {header.log}: {restored.applied} events,"
+            f" {restored.skipped} in the log already; position {restored.position}"
+        )
+    else:
+        document = {"log": str(header.log), **msgspec.to_builtins(restored)}
+        print_document(document, output)
+
+
+def _import(
+    config: Config,
+    lines: Iterable[Line],
+    source: Source,
+    size: int,
+    *,
+    restamp: bool,
+    actor: str,
+    export_of: UUID | None,
+    output: Format,
+) -> None:
+    report = Report()
+
+    async def work() -> None:
+        async with open_store(config) as store:
+            importing = Importer(
+                store, report, restamp=restamp, actor=actor, export_of=export_of
+            )
+            try:
+                with progress("importing", total=size, unit="bytes") as advance:
+                    await importing.run(lines, lambda: advance(source.tell()))
+            finally:
+                report.position = store.position
+
+    try:
+        with located(source.name):
+            run(work)
+    except BaseException:
+        if report.last_line:
+            say(
+                f"applied up to line {report.last_line}; importing the file again"
+                " goes on from there"
+            )
+        raise
     if output is Format.TABLE:
         print(
             f"{report.lines} lines: {report.applied} applied,"
@@ -102,195 +201,16 @@ def import_(
         print_document(result, output)
 
 
-class Importer:
-    """One import under way."""
-
-    def __init__(
-        self, store: Store, report: Report, *, restamp: bool, actor: str
-    ) -> None:
-        self._store = store
-        self._report = report
-        self._restamp = restamp
-        self._actor = actor
-        self._latest = 0
-
-    async def run(self, source: Source, size: int) -> None:
-        """Apply the lines that are not in the log yet, one after another.
-
-        Raises:
-            InvalidError: a line is wrong; names it.
-        """
-        report = self._report
-        remaining = Remaining(await self._known())
-        with progress("importing", total=size, unit="bytes") as advance:
-            for line in remaining.of(source.lines()):
-                try:
-                    await self._apply(line)
-                except Exception as error:
-                    raise _located(error, line, source.name) from error
-                report.applied += 1
-                report.last_line = line.number
-                advance(source.tell())
-        report.skipped = remaining.skipped
-        report.lines = report.applied + report.skipped
-
-    async def _known(self) -> set[str]:
-        """Return the request ids of all imports that are in the log.
-
-        The store itself forgets ids after a day, and by the time in the log: an import
-        of several years outruns that.
-        """
-        from evstore.requests import request_of
-
-        known: set[str] = set()
-        mark = REQUEST_PREFIX.encode()
-        async for event in self._store.events():
-            self._latest = event.stored.time
-            if mark in bytes(event.stored.metadata):
-                found = request_of(event.stored)
-                if found and found[0].startswith(REQUEST_PREFIX):
-                    known.add(found[0])
-        return known
-
-    async def _apply(self, line: Line) -> None:
-        from evstore.clock import to_datetime
-
-        transaction = line.decode()
-        time = None if self._restamp else self._time(transaction)
-        actor = self._actor if transaction.actor is None else transaction.actor
-        async with self._store.transaction(
-            actor=actor,
-            reason=transaction.reason,
-            request_id=line.request_id,
-            recorded_at=None if time is None else to_datetime(time),
-        ) as tx:
-            _fill(tx, transaction)
-        self._latest = time or self._latest
-
-    def _time(self, transaction: Transaction) -> int:
-        """Return when the transaction happened, if the log can still keep that.
-
-        Raises:
-            InvalidError: it cannot.
-        """
-        from evstore.clock import to_datetime, wall_microseconds
-        from evstore.errors import InvalidError
-
-        from .documents import rfc3339
-
-        time = transaction.time
-        if time is None:
-            message = "is missing; --restamp does without"
-            raise InvalidError(message, path="time")
-        if time > wall_microseconds():
-            message = f"{rfc3339(to_datetime(time))} lies in the future"
-            raise InvalidError(message, path="time")
-        if time < self._latest:
-            then, latest = (rfc3339(to_datetime(each)) for each in (time, self._latest))
-            message = (
-                f"{then} is before {latest}, the time of the last event of the log"
-            )
-            raise InvalidError(
-                f"{message}, where times never run backwards; import into an empty log,"
-                " or with --restamp, which records everything as of now",
-                path="time",
-            )
-        return time
-
-
-def _fill(tx: Any, transaction: Transaction) -> None:
-    """Add the changes of a line to a transaction of the store."""
-    for change in transaction.changes:
-        key = change.key
-        match change.operation:
-            case Operation.CREATE:
-                tx.create(
-                    key.type,
-                    key.name,
-                    mesh=key.mesh,
-                    spec=change.spec,
-                    labels=change.labels,
-                )
-            case Operation.UPDATE:
-                tx.update(key, spec=change.spec, labels=change.labels)
-            case Operation.DELETE:
-                tx.delete(key.type, key.name, mesh=key.mesh)
-            case _:
-                assert_never(change.operation)
-
-
-def _located(error: Exception, line: Line, name: str) -> Exception:
-    """Return the error with the line that it is about."""
-    from evstore.errors import InvalidError, StoreError, UnavailableError
-
-    if not isinstance(error, StoreError):
-        return error
-    kind = UnavailableError if isinstance(error, UnavailableError) else InvalidError
-    return kind(f"{name}: line {line.number}: {error}")
-
-
-class Source:
-    """A file of lines; how far it is read shows in the file below any compression."""
-
-    def __init__(self, name: str, raw: BinaryIO, *, zipped: bool) -> None:
-        self.name = name
-        self._raw = raw
-        self._file = gzip.GzipFile(fileobj=raw) if zipped else raw
-
-    def tell(self) -> int:
-        """Return how many bytes of the file have been read."""
-        return self._raw.tell()
-
-    def lines(self) -> Iterator[Line]:
-        """Yield the lines.
-
-        Raises:
-            InvalidError: the file is damaged; names the first line that is not whole.
-        """
-        from evstore.errors import InvalidError
-
-        number = 0
-        try:
-            for line in read_lines(self._file.readline):
-                number = line.number
-                yield line
-        except (EOFError, OSError, zlib.error) as error:
-            message = f"cannot be read on: {error}"
-            where = f"{self.name}: line {number + 1}"
-            raise InvalidError(f"{where}: {message}") from error
-        except InvalidError as error:
-            raise InvalidError(f"{self.name}: {error}") from None
-
-
 @contextmanager
-def opened(file: str) -> Generator[tuple[Source, int]]:
-    """Open a file of lines; what cannot be measured is taken in first.
+def located(name: str) -> Generator[None]:
+    """Put the name of a file before what is wrong with one of its lines."""
+    from evstore.errors import InvalidError, UnavailableError
 
-    That way nothing waits for a pipe while the store is open, and Ctrl-C always works.
-    """
     try:
-        if file == "-":
-            with _spooled(sys.stdin.buffer) as (raw, size):
-                yield Source(_STANDARD_INPUT, raw, zipped=False), size
-            return
-        path = Path(file)
-        with path.open("rb") as opened:
-            zipped = path.suffix == ".gz"
-            if path.is_file():
-                yield Source(file, opened, zipped=zipped), path.stat().st_size
-            else:
-                with _spooled(opened) as (raw, size):
-                    yield Source(file, raw, zipped=zipped), size
-    except OSError as error:
-        if error.filename is None:
+        yield
+    except InvalidError as error:
+        raise InvalidError(f"{name}: {error}") from error
+    except UnavailableError as error:
+        if not str(error).startswith("line "):
             raise
-        raise UsageError(f"{error.filename}: {error.strerror}") from error
-
-
-@contextmanager
-def _spooled(source: BinaryIO) -> Generator[tuple[BinaryIO, int]]:
-    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES_MAX) as spool:
-        shutil.copyfileobj(source, spool)
-        size = spool.tell()
-        spool.seek(0)
-        yield cast("BinaryIO", spool), size
+        raise UnavailableError(f"{name}: {error}") from error

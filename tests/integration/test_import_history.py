@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
-from evstore.cli.importing import Importer, Report, opened
+from evstore.cli.files import opened
+from evstore.cli.importer import Importer, Report
 from evstore.cli.replay import rebuild, state_lines
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ def history(request: pytest.FixtureRequest) -> History:
 
 async def import_into(backend: Backend, history: History) -> Report:
     report = Report()
-    with opened(str(history.path)) as (source, size):
+    with opened(str(history.path)) as (source, _):
         async with backend.open() as store:
-            await Importer(store, report, restamp=False, actor="").run(source, size)
+            await Importer(store, report, restamp=False, actor="").run(source.lines())
     return report
 
 

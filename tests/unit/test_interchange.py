@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from evstore.cli import interchange
-from evstore.cli.interchange import Line, Operation, Remaining, read_lines
+from evstore import interchange
 from evstore.errors import InvalidError
+from evstore.interchange import Line, Operation, Remaining, read_lines
 
 CREATE = {"op": "create", "type": "Mesh", "mesh": "", "name": "a", "spec": {}}
 UPDATE = {**CREATE, "op": "update"}

@@ -1,7 +1,8 @@
 """The format of `evstore import`: one transaction a line, as JSON. No I/O but reading.
 
 A line is `{"time": seconds since 1970, "actor", "reason", "changes": [{"op", "type",
-"mesh", "name", "spec", "labels"}]}` with `op` create, update or delete.
+"mesh", "name", "spec", "labels", "status", "owner"}]}` with `op` create, update or
+delete. What `evstore.export` writes has more; see there.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import enum
 import math
 import re
 from hashlib import sha256
-from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 import msgspec
 
-from evstore.codec import decode_json
-from evstore.errors import InvalidError
-from evstore.model import Key
+from .codec import decode_json
+from .errors import InvalidError
+from .model import Key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
+    from types import UnionType
 
 REQUEST_PREFIX: Final = "import:"
 LINE_BYTES_MAX: Final = 256 * 1024 * 1024  # four times what a transaction may have
@@ -38,12 +39,14 @@ class Operation(enum.StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A change of a line; labels None stay as they are."""
+    """A change of a line; labels None and a status that is unset stay as they are."""
 
     operation: Operation
     key: Key
     spec: dict[str, Any]
     labels: dict[str, str] | None
+    status: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    owner: Key | None = None
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +147,7 @@ def _may_leave_no_trace(line: Line) -> bool:
         changes = line.decode().changes
     except InvalidError:
         return False
+    # An exported transaction that has nothing to be made again has no changes.
     return all(each.operation is Operation.UPDATE for each in changes)
 
 
@@ -218,10 +222,32 @@ def _change(value: Any, index: int) -> Change:
         mesh=fields.take("mesh", str, "text", ""),
         name=fields.take("name", str, "text"),
     )
-    spec: dict[str, Any] = {}
-    labels: dict[str, str] | None = None
-    if operation is not Operation.DELETE:
-        spec = fields.take("spec", dict, "an object")
-        labels = fields.take("labels", dict, "an object", None)
+    if operation is Operation.DELETE:
+        fields.done()
+        return Change(operation, key, {}, None)
+    change = Change(
+        operation,
+        key,
+        spec=fields.take("spec", dict, "an object"),
+        labels=fields.take("labels", dict, "an object", None),
+        status=fields.take("status", dict | None, "an object", msgspec.UNSET),
+        owner=_owner(fields, operation),
+    )
     fields.done()
-    return Change(operation, key, spec, labels)
+    return change
+
+
+def _owner(fields: _Fields, operation: Operation) -> Key | None:
+    if operation is not Operation.CREATE:
+        return None
+    value = fields.take("owner", dict | None, "an object", None)
+    if value is None:
+        return None
+    owner = _Fields(value, f"{fields.path}.owner")
+    key = Key(
+        type=owner.take("type", str, "text"),
+        mesh=owner.take("mesh", str, "text", ""),
+        name=owner.take("name", str, "text"),
+    )
+    owner.done()
+    return key

@@ -1,0 +1,72 @@
+"""What the server counts, as the contract has it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evstore.keys import Key
+from evstore.model import Operation
+from evstore.tally import (
+    HOURS_A_DAY,
+    Activity,
+    Actor,
+    Busy,
+    Changes,
+    Day,
+    Partition,
+    Storage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def activity_of(rows: Iterable[tuple[Any, ...]]) -> Activity:
+    """Return the counts that the rows of activity.sql are."""
+    types: dict[str, Changes] = {}
+    hours = [0] * HOURS_A_DAY
+    actors: list[Actor] = []
+    resources: list[Busy] = []
+    days: list[Day] = []
+    groups: dict[str, int] = {}
+    all_ = (0, 0, 0)
+    for row in rows:
+        way, type_, operation, actor, mesh, name, hour, day, events, *rest = row
+        transactions, bytes_, groups[way] = rest
+        match way:
+            case "all":
+                all_ = (events, transactions, bytes_)
+            case "type":
+                changes = types.setdefault(type_, Changes())
+                changes.add(Operation(operation), events)
+            case "actor":
+                actors.append(Actor(actor=actor, events=events))
+            case "resource":
+                key = Key(type=type_, mesh=mesh, name=name)
+                resources.append(Busy(key=key, events=events))
+            case "hour":
+                hours[hour] = events
+            case _:
+                days.append(Day(date=day, events=events, bytes=bytes_))
+    return Activity(
+        events=all_[0],
+        transactions=all_[1],
+        bytes=all_[2],
+        types={name: types[name] for name in sorted(types)},
+        actors=actors,
+        actors_count=groups.get("actor", 0),
+        resources=resources,
+        resources_count=groups.get("resource", 0),
+        hours=hours,
+        days=sorted(days, key=lambda each: each.date),
+    )
+
+
+def storage_of(rows: Iterable[tuple[Any, ...]]) -> Storage:
+    """Return what the rows of storage.sql say."""
+    return Storage(
+        partitions=[
+            Partition(name=name, table_bytes=table, index_bytes=index)
+            for name, table, index in rows
+        ]
+    )
