@@ -17,7 +17,16 @@ from document import document
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-SCRIPTS = ("append", "instances", "growth", "watch", "read", "replay")
+SCRIPTS = (
+    "append",
+    "instances",
+    "growth",
+    "watch",
+    "read",
+    "history",
+    "replay",
+    "verify",
+)
 REASON_CHARACTERS = 300
 
 

@@ -6,8 +6,12 @@ that log, held in memory and rebuilt on start; every past state can be asked for
 Only what stands in `__all__` is public.
 """
 
+from .blame import Blame, BlamedLeaf
 from .bookmark import Bookmark
+from .changed import Diff, ResourceChange, Version
 from .config import Config, load_config
+from .diagnosis import Finding
+from .diff import Difference
 from .errors import (
     AlreadyExistsError,
     CompactedError,
@@ -24,18 +28,27 @@ from .errors import (
 from .health import Health
 from .lease import Lease
 from .model import Event, Key, Operation, Page, Resource
+from .proof import Verification
+from .redactor import Redaction
+from .revert import Conflict, Revert
 from .store import Store, open  # noqa: A004 - evstore.open reads as it should
 from .transaction import Transaction
 
 __all__ = [
     "AlreadyExistsError",
+    "Blame",
+    "BlamedLeaf",
     "Bookmark",
     "CompactedError",
     "Config",
     "ConfigError",
+    "Conflict",
     "ConflictError",
+    "Diff",
+    "Difference",
     "DivergedError",
     "Event",
+    "Finding",
     "Health",
     "InvalidError",
     "Key",
@@ -44,12 +57,17 @@ __all__ = [
     "Operation",
     "OutcomeUnknownError",
     "Page",
+    "Redaction",
     "Resource",
+    "ResourceChange",
+    "Revert",
     "SchemaError",
     "Store",
     "StoreError",
     "Transaction",
     "UnavailableError",
+    "Verification",
+    "Version",
     "load_config",
     "open",
 ]

@@ -25,7 +25,7 @@ from .changes import (
 from .codec import canonical, check_text
 from .errors import InvalidError
 from .history import microseconds
-from .model import LEASE_TYPE, RESERVED_TYPES, Filter, Key, Resource
+from .model import LEASE_TYPE, RESERVED_TYPES, Filter, Key, Operation, Resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,13 +91,15 @@ class Arguments:
         _check_pattern(name, _NAME, NAME_CHARACTERS_MAX, "name")
         return Key(type=LEASE_TYPE, name=name)
 
-    def where(
+    def where(  # noqa: PLR0913 - what a filter is made of
         self,
         type_: Typed | None,
         mesh: str | None,
         name: str | None = None,
         actor: str | None = None,
         *,
+        operation: str | None = None,
+        reason: str | None = None,
         reserved: bool = False,
     ) -> Filter:
         """Return a filter; None means any. `reserved` as in `type_name`."""
@@ -112,6 +114,8 @@ class Arguments:
             mesh=mesh,
             name=name,
             actor=actor,
+            operation=None if operation is None else _operation(operation),
+            reason=None if reason is None else check_text(reason, "reason"),
         )
 
     def create(  # noqa: PLR0913 - what a resource is made of
@@ -247,6 +251,15 @@ class Arguments:
                 # msgspec ends its message with the path: `... - at `$.port``
                 raise InvalidError(str(error).replace("$", "spec")) from error
         return _bounded(text, "spec", SPEC_BYTES_MAX)
+
+
+def _operation(text: str) -> Operation:
+    try:
+        return Operation(text)
+    except ValueError:
+        names = ", ".join(each.value for each in Operation)
+        message = f"{text!r} is not allowed; use {names}"
+        raise InvalidError(message, path="operation") from None
 
 
 def check_key(key: Key) -> None:

@@ -37,6 +37,7 @@ from .model import (
     REASON,
     REQUEST_DIGEST,
     REQUEST_ID,
+    REVERTS,
     Head,
     Key,
     Operation,
@@ -46,7 +47,7 @@ from .redaction import Announcement, keep_marks
 from .resources import owner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .requests import RequestOverlay
     from .resources import State
@@ -184,15 +185,19 @@ class _Working:
         self.require(key, change.precondition)
         if self._body(key) is None:
             raise self._absent(key, change.precondition)
-        for victim in self._family(key):
+        family = self._family(key)
+        if change.alone and len(family) > 1:
+            owner, child = Key.from_text(key), Key.from_text(family[0])
+            raise ConflictError(f"{owner} owns {child} by now", key=owner)
+        for victim in family:
             cause = None if victim == key else key
             self._draft(Operation.DELETED, victim, b"", cause)
 
     def redact(self, change: Redact) -> None:
-        if len(self.drafts) >= TRANSACTION_EVENTS_MAX:
-            raise _too_many_events()
+        self._size += change.size + len(change.key)
         draft = Draft(Operation.REDACTED, change.key, _GONE, redaction=change)
         self.drafts.append(draft)
+        self._check_bounds()
 
     def _body(self, key: str) -> bytes | None:
         if key in self._bodies:
@@ -291,7 +296,7 @@ def _too_many_events() -> InvalidError:
     return InvalidError(f"{message}; split it into several")
 
 
-def stamp(
+def stamp(  # noqa: PLR0913 - what an event is made of
     command: Command,
     drafts: Sequence[Draft],
     *,
@@ -299,13 +304,15 @@ def stamp(
     after: Head,
     tx: str,
     time: int,
+    random: Callable[[int], bytes] = os.urandom,
 ) -> list[StoredEvent]:
     """Give drafts their places after `after`: positions, time, salts and hashes.
 
     `tx` is the transaction's own random id, the same over all attempts to append it.
+    `random` gives so many bytes that nobody can guess, for the salts.
     """
     commit = after.position + len(drafts)
-    salts = os.urandom(SALT_BYTES * len(drafts))
+    salts = random(SALT_BYTES * len(drafts))
     previous = after.hash
     created: dict[str, tuple[int, int]] = {}
     events: list[StoredEvent] = []
@@ -321,7 +328,7 @@ def stamp(
         if draft.redaction is None:
             metadata = _metadata(command, draft, created[draft.key])
         else:
-            metadata = _announcement(command, draft.redaction, salt)
+            metadata = _announcement(command, draft.redaction)
         previous = chain_hash(
             previous,
             position=position,
@@ -361,7 +368,7 @@ def _metadata(command: Command, draft: Draft, created: tuple[int, int]) -> bytes
     Updates and deletions say when their resource was created, so that an event alone
     tells the whole resource at its position.
     """
-    plain = not (command.reason or command.request_id or draft.cause)
+    plain = not (command.reason or command.request_id or draft.cause or command.reverts)
     if draft.operation is Operation.CREATED:
         if plain:
             return b"{}"
@@ -376,21 +383,20 @@ def _metadata(command: Command, draft: Draft, created: tuple[int, int]) -> bytes
     return _with_request(command, known)
 
 
-def _announcement(command: Command, redaction: Redact, salt: bytes) -> bytes:
-    """Return what the announcement of a redaction says, as canonical JSON.
-
-    The body that comes takes the announcement's own salt.
-    """
+def _announcement(command: Command, redaction: Redact) -> bytes:
+    """Return what the announcement of a redaction says, as canonical JSON."""
     announced = Announcement(
         position=redaction.position,
         fields=redaction.fields,
         old_digest=redaction.old_digest.hex(),
-        new_digest=body_digest(salt, redaction.body).hex(),
+        new_digest=redaction.new_digest.hex(),
     )
     return _with_request(command, announced.metadata())
 
 
 def _with_request(command: Command, known: dict[str, Any]) -> bytes:
+    if command.reverts is not None:
+        known[REVERTS] = dict([command.reverts])
     if command.reason:
         known[REASON] = command.reason
     if command.request_id is not None:

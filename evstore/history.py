@@ -65,13 +65,11 @@ async def resolve(log: Log, at: At) -> Head:
     if not isinstance(at, int) or isinstance(at, bool) or at < 0:  # pyright: ignore[reportUnnecessaryIsInstance]
         message = f"{at!r} is neither a position nor an aware datetime"
         raise InvalidError(message, path="at")
-    commit = await log.commit_of(at)
-    if commit is None:
+    place = await log.commit_of(at)
+    if place is None:
         head = await log.head()
         message = f"position {at} lies beyond the head, which is {head.position}"
         raise InvalidError(message, path="at")
-    place = await log.place(commit)
-    assert place is not None, f"the transaction of {at} ends at {commit}"
     return place
 
 

@@ -1,4 +1,4 @@
-"""Work across floors that is not a command of a store: migrations."""
+"""Work across floors that needs no open store: migrations, proof."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from . import proof
+from .anchors import sign
 from .config import StoreType
 from .errors import ConfigError
+from .log import open_log
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .anchors import Anchor, PrivateKey
     from .config import Config, PostgresConfig
     from .log.postgres.migrations import Applied, Migration
+    from .proof import Verification
 
 
 class MigrationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +58,37 @@ async def migration_status(config: Config) -> MigrationStatus:
     return MigrationStatus(
         applied=applied, pending=migrations.available()[len(applied) :]
     )
+
+
+async def verify(
+    config: Config,
+    *,
+    anchors: Sequence[Anchor] = (),
+    advance: Callable[[int], None] | None = None,
+) -> Verification:
+    """Verify the log that `config` names, as `Store.verify` does, without a store.
+
+    `advance` is told up to which position it has got.
+
+    Raises:
+        SchemaError: the database is not at the version that this program needs.
+        UnavailableError: the log cannot be read.
+    """
+    async with open_log(config) as log:
+        return await proof.verify(log, anchors=anchors, advance=advance)
+
+
+async def anchor(config: Config, key: PrivateKey) -> Anchor:
+    """Sign the head of the log that `config` names, as it is now.
+
+    Raises:
+        SchemaError: the database is not at the version that this program needs.
+        UnavailableError: the log cannot be reached.
+    """
+    async with open_log(config) as log:
+        await log.connect()  # which measures its clock
+        head = await log.head()
+        return sign(head, log=log.identity, signed=log.clock(), key=key)
 
 
 def _postgres(config: Config) -> PostgresConfig:

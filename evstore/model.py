@@ -31,6 +31,7 @@ REQUEST_DIGEST = "request_digest"
 CREATED_VERSION = "created_version"
 CREATED_AT = "created_at"
 CAUSE = "cause"
+REVERTS = "reverts"
 
 # The types whose resources are the store's own: callers can read their events, no more.
 LEASE_TYPE = "EvstoreLease"
@@ -402,12 +403,17 @@ class Page(Generic[SpecT]):
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events or resources a reader wants; None means any."""
+    """Which events or resources a reader wants; None means any.
+
+    `reason` is a text that the event's reason contains.
+    """
 
     type: str | None = None
     mesh: str | None = None
     name: str | None = None
     actor: str | None = None
+    operation: Operation | None = None
+    reason: str | None = None
 
     @property
     def everything(self) -> bool:
@@ -416,8 +422,11 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
     def accepts(self, event: StoredEvent) -> bool:
         """Whether `event` is one that the reader wants."""
-        return (self.actor is None or event.actor == self.actor) and self.accepts_key(
-            event.key
+        return (
+            (self.actor is None or event.actor == self.actor)
+            and (self.operation is None or event.operation is self.operation)
+            and (self.reason is None or self.reason in _reason_of(event))
+            and self.accepts_key(event.key)
         )
 
     def accepts_key(self, key: str) -> bool:
@@ -428,6 +437,17 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
             and (self.mesh is None or mesh == self.mesh)
             and (self.name is None or name == self.name)
         )
+
+
+class _ReasonOnly(msgspec.Struct):
+    reason: str = ""
+
+
+_decode_reason = msgspec.json.Decoder(_ReasonOnly).decode
+
+
+def _reason_of(event: StoredEvent) -> str:
+    return _decode_reason(event.metadata).reason
 
 
 _EVERYTHING = Filter()

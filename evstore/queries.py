@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import anyio
@@ -23,7 +22,7 @@ from .errors import (
     NotFoundError,
     UnavailableError,
 )
-from .history import At, microseconds, resolve, resource_at, resources_at
+from .history import At, resolve, resource_at, resources_at
 from .listing import Listings, Query
 from .model import Event, Key, Page, Resource
 from .watcher import Watcher
@@ -240,53 +239,6 @@ class Queries:
         )
 
     # The log.
-
-    async def events(  # noqa: PLR0913
-        self,
-        *,
-        type: Typed | None = None,  # noqa: A002
-        mesh: str | None = None,
-        name: str | None = None,
-        actor: str | None = None,
-        since: At | None = None,
-        until: At | None = None,
-        after: int = 0,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> AsyncGenerator[Event]:
-        """Yield what happened, oldest first, up to the head as of the call.
-
-        Without filters every position is there. `since` and `until` are positions or
-        aware datetimes and include what they name; `after` excludes it.
-
-        Raises:
-            InvalidError: an argument is wrong.
-        """
-        where = self._arguments.where(type, mesh, name, actor, reserved=True)
-        check_position(after, "after")
-        if limit is not None:
-            check_position(limit, "limit")
-        last = await self.head()
-        if until is not None:
-            last = min(last, await self._last(until))
-        if since is not None:
-            after = max(after, await self._before(since))
-        chunks = self._log.read(
-            after=after, until=last, where=where, reverse=reverse, limit=limit
-        )
-        async for chunk in chunks:
-            for stored in chunk:
-                yield self._event(stored)
-
-    async def _last(self, until: At) -> int:
-        if not isinstance(until, datetime):
-            return check_position(until, "until")
-        return (await self._log.locate(microseconds(until, "until"))).position
-
-    async def _before(self, since: At) -> int:
-        if not isinstance(since, datetime):
-            return max(0, check_position(since, "since") - 1)
-        return (await self._log.locate(microseconds(since, "since") - 1)).position
 
     @overload
     def watch(

@@ -23,12 +23,13 @@ from .errors import (
 from .health import Vitals
 from .history import resource_at
 from .instance import Follower, Presence
+from .integrity import Integrity
 from .leadership import Leaderships
 from .lease import Lease, check_lease
 from .live import LiveState, replay
 from .log import open_log
 from .model import Key, Resource
-from .queries import Queries
+from .reverting import Reverting
 from .transaction import Transaction
 from .watch import Tail
 
@@ -105,7 +106,7 @@ async def open(  # noqa: A001 - evstore.open reads as it should
                 await committer.aclose(seconds=config.evstore.limits.append_timeout)
 
 
-class Store(Queries):
+class Store(Integrity, Reverting):
     """A control plane's resources: commands in, resources and events out.
 
     Made by `open`. All methods may be called from any number of tasks of one event

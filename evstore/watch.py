@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from .clock import boot_microseconds
+from .model import Operation
+from .redaction import announcement_of, redacted_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -49,11 +51,24 @@ class Tail:
         """Add whole transactions that were just applied, and wake who waits for them."""
         self._events.extend(events)
         self._bytes += sum(event.size for event in events)
+        for event in events:
+            if event.operation is Operation.REDACTED:
+                self._forget(event)
         while len(self._events) > self._events_max or self._bytes > TAIL_BYTES_MAX:
             self._bytes -= self._events.popleft().size
         before = self.position
         self._move(events[-1].position)
         self._wake(events, before)
+
+    def _forget(self, event: StoredEvent) -> None:
+        """Let go of what a redaction announces to go; watchers read it so from now on."""
+        announced = announcement_of(event)
+        assert announced is not None, "the caller has looked"
+        index = announced.position - self._events[0].position
+        if 0 <= index < len(self._events):
+            old = self._events[index]
+            new = self._events[index] = redacted_event(old, announced)
+            self._bytes += new.size - old.size
 
     def diverge(self, position: int) -> None:
         """Begin anew at `position`: what was published before may never have been."""

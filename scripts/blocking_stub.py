@@ -13,11 +13,11 @@ from typing import Final
 
 PACKAGE: Final = Path(__file__).parents[1] / "evstore"
 STUB: Final = PACKAGE / "blocking.pyi"
-SOURCES: Final = ("queries.py", "store.py")
+SOURCES: Final = ("queries.py", "past.py", "reverting.py", "integrity.py", "store.py")
 HEADER: Final = """\
-# Made by scripts/blocking_stub.py from queries.py and store.py; do not edit.
+# Made by scripts/blocking_stub.py from the classes of the store; do not edit.
 import builtins
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Literal, TypeVar, overload
@@ -25,14 +25,20 @@ from uuid import UUID
 
 import msgspec
 
+from .anchors import Anchor
 from .arguments import Spec, Typed
+from .blame import Blame
 from .bookmark import Bookmark
+from .changed import Diff, Version
 from .config import Config
 from .health import Health
 from .history import At
 from .lease import Lease
 from .log import Instance
 from .model import Event, Key, Page, Resource
+from .proof import Verification
+from .redactor import Redaction
+from .revert import OnConflict, Revert
 from .transaction import Transaction
 
 S = TypeVar("S")

@@ -40,6 +40,7 @@ def resource_document(resource: Resource[Any]) -> dict[str, Any]:
         "created_version": resource.created_version,
         "created_at": rfc3339(resource.created_at),
         "modified_at": rfc3339(resource.modified_at),
+        **_redacted(resource),
     }
 
 
@@ -62,7 +63,13 @@ def event_document(event: Event) -> dict[str, Any]:
         "schema_version": event.schema_version,
         "metadata": event.metadata,
         "hash": event.hash.hex(),
+        **_redacted(event),
     }
+
+
+def _redacted(content: Resource[Any] | Event) -> dict[str, Any]:
+    """Return what was redacted, where anything was."""
+    return {"redacted": list(content.redacted)} if content.redacted else {}
 
 
 def key_document(key: Key) -> dict[str, Any]:

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import msgspec
 import typer
 
-from .changes import ABSENT, Difference, differences
-from .documents import SECRET_TYPES, event_document, local_time
+from .differences import block, difference_document, difference_lines, is_secret
+from .documents import event_document, local_time
 from .manifests import default_mesh
 from .options import AnyMesh, Name, OneMesh, Output, ShowSecrets, Type
-from .output import (
-    Column,
-    Format,
-    Table,
-    print_document,
-    print_documents,
-    print_table,
-    printable,
-)
+from .output import Column, Format, Table, print_document, print_table, printable
 from .session import UsageError, config_of, open_store, run, say
 from .times import moment
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
+    from evstore.changed import Version
     from evstore.model import Event
     from evstore.store import Store
 
-_CHANGES_SHOWN_MAX: Final = 12
+    from .output import Cell
+
 _LOG_COLUMNS: Final = (
     Column("POS"),
     Column("TIME"),
@@ -38,6 +33,7 @@ _LOG_COLUMNS: Final = (
     Column("RESOURCE", least=18),
     Column("REASON", least=12),
 )
+_DIFF_COLUMNS: Final = (Column("POS"), Column("CHANGE", least=20))
 
 When = Annotated[
     str | None,
@@ -57,6 +53,16 @@ def log(
     actor: Annotated[
         str | None, typer.Option(metavar="WHO", help="Only changes of this actor.")
     ] = None,
+    operation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT", help="Only created, updated, deleted or redacted."
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Only reasons with this in them."),
+    ] = None,
     since: When = None,
     until: When = None,
     after: Annotated[
@@ -66,51 +72,137 @@ def log(
         int | None, typer.Option(metavar="N", help="Only the newest N.", min=1)
     ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Newest first.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on with what happens, until Ctrl-C.")
+    ] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Show what each event changed.")
+    ] = False,
+    show_secrets: ShowSecrets = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Show what happened, newest last.
 
-    --since and --until include what they name. Tables show no specs: -o json has all.
+    All filters must pass. --since and --until include what they name. Without --diff, tables show no specs: -o json has all.
     """
     config = config_of(context)
-    first, last = moment(since, "--since"), moment(until, "--until")
+    if follow and (reverse or until is not None):
+        raise UsageError("--follow goes without --reverse and --until")
+    where = {
+        "type": type_,
+        "mesh": mesh,
+        "name": name,
+        "actor": actor,
+        "operation": operation,
+        "reason": reason,
+    }
+    bounds: dict[str, Any] = {
+        "since": moment(since, "--since"),
+        "until": moment(until, "--until"),
+        "after": after,
+    }
 
     async def work() -> int:
         async with open_store(config) as store:
-            found: AsyncIterator[Event] = store.events(
-                type=type_,
-                mesh=mesh,
-                name=name,
-                actor=actor,
-                since=first,
-                until=last,
-                after=after,
-                reverse=reverse or limit is not None,
-                limit=limit,
-            )
-            if limit is not None and not reverse:
-                found = _turned(found)
-            return await _print_log(found, output)
+            log_ = _Log(store, where, diff=diff)
+            rows = _Rows(output, diff=diff, show_secrets=show_secrets)
+            if follow:
+                bounds["until"] = await store.head()
+            found = log_.past(bounds, limit=limit, reverse=reverse)
+            async with aclosing(found):
+                async for each in found:
+                    rows.add(each)
+            rows.flush()
+            if follow:
+                async for each in log_.following(bounds["until"]):
+                    rows.add(each)
+                    rows.flush()
+            return rows.count
 
     if not run(work) and output is Format.TABLE:
         say("there are no such events")
 
 
-async def _turned(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
-    for event in reversed([event async for event in events]):
-        yield event
+class _Log:
+    """The events that the filters let through, as versions where `diff` is asked for."""
 
+    def __init__(self, store: Store, where: dict[str, Any], *, diff: bool) -> None:
+        self._store = store
+        self._where = where
+        self._diff = diff
 
-async def _print_log(events: AsyncIterator[Event], output: Format) -> int:
-    table, count = Table(_LOG_COLUMNS), 0
-    async for event in events:
-        count += 1
-        if output is Format.TABLE:
-            table.add(*_log_row(event))
+    async def past(
+        self, bounds: dict[str, Any], *, limit: int | None, reverse: bool
+    ) -> AsyncGenerator[Event | Version]:
+        # The newest N, newest last, are read from the end and turned.
+        turned = limit is not None and not reverse
+        read = self._store.history if self._diff else self._store.events
+        found: AsyncIterator[Event | Version] = read(
+            **self._where, **bounds, reverse=reverse or turned, limit=limit
+        )
+        if turned:
+            for each in reversed([each async for each in found]):
+                yield each
         else:
-            print_document(event_document(event), output)
-    table.finish()
-    return count
+            async for each in found:
+                yield each
+
+    async def following(self, after: int) -> AsyncGenerator[Event | Version]:
+        from evstore.model import Filter, Operation
+
+        where = self._where
+        operation = where["operation"]
+        rest = Filter(
+            actor=where["actor"],
+            reason=where["reason"],
+            operation=None if operation is None else Operation(operation),
+        )
+        async for event in self._store.watch(
+            type=where["type"], mesh=where["mesh"], name=where["name"], after=after
+        ):
+            if not rest.accepts(event.stored):
+                continue
+            if not self._diff:
+                yield event
+                continue
+            own = self._store.history(after=event.position - 1, until=event.position)
+            async for version in own:
+                yield version
+
+
+class _Rows:
+    """Prints events or versions as they come, in one form."""
+
+    def __init__(self, output: Format, *, diff: bool, show_secrets: bool) -> None:
+        self._output = output
+        self._show_secrets = show_secrets
+        self._table = Table(_DIFF_COLUMNS if diff else _LOG_COLUMNS)
+        self.count = 0
+
+    def add(self, each: Event | Version) -> None:
+        from evstore.model import Event
+
+        self.count += 1
+        if self._output is not Format.TABLE:
+            document = (
+                event_document(each)
+                if isinstance(each, Event)
+                else version_document(each)
+            )
+            print_document(document, self._output)
+        elif isinstance(each, Event):
+            self._table.add(*_log_row(each))
+        else:
+            heading = _heading(each.event, resource=True)
+            self._table.add(
+                str(each.event.position),
+                _version_cell(each, heading, show_secrets=self._show_secrets),
+            )
+
+    def flush(self) -> None:
+        """Show what has been added."""
+        self._table.finish()
+        sys.stdout.flush()
 
 
 def _log_row(event: Event) -> tuple[str, ...]:
@@ -125,20 +217,27 @@ def _log_row(event: Event) -> tuple[str, ...]:
     )
 
 
-class Version(msgspec.Struct, frozen=True):
-    """One event of a resource: in which of its lives, and what it changed."""
+def version_document(version: Version) -> dict[str, Any]:
+    """Return an event for JSON, with its incarnation and what it changed."""
+    return {
+        **event_document(version.event),
+        "created_version": version.created_version,
+        "changes": [difference_document(each) for each in version.differences],
+        "patch": version.patch,
+    }
 
-    event: Event
-    incarnation: int
-    changes: list[Difference]
 
-    def document(self) -> dict[str, Any]:
-        """Return the event with its changes."""
-        return {
-            **event_document(self.event),
-            "incarnation": self.incarnation,
-            "changes": [each.document() for each in self.changes],
-        }
+def _version_cell(version: Version, heading: str, *, show_secrets: bool) -> Cell:
+    secret = is_secret(version.event.type, show=show_secrets)
+    return block(heading, difference_lines(version.differences, secret=secret))
+
+
+def _heading(event: Event, *, resource: bool = False) -> str:
+    what = f" {event.key}" if resource else ""
+    reason = f": {event.reason}" if event.reason else ""
+    actor = f"  {event.actor}" if event.actor else " "
+    when = local_time(event.recorded_at)
+    return f"{when}{actor} {event.operation.value}{what}{reason}"
 
 
 def history(
@@ -146,6 +245,8 @@ def history(
     type_: Type,
     name: Name,
     mesh: OneMesh = None,
+    since: When = None,
+    until: When = None,
     limit: Annotated[
         int | None,
         typer.Option(metavar="N", help="Only the newest N versions.", min=1),
@@ -155,111 +256,82 @@ def history(
 ) -> None:
     """Show what each version of a resource changed.
 
-    Newest last. A resource that was deleted and created again has several incarnations, which are
-    counted. Without --mesh, and where the default mesh never had one, it is the only
+    Newest last. A resource that was deleted and created again has several incarnations, each called by
+    the version that it began with. Without --mesh, and where the default mesh never had one, it is the only
     one of that name in any mesh.
     """
     config = config_of(context)
+    bounds: dict[str, Any] = {
+        "since": moment(since, "--since"),
+        "until": moment(until, "--until"),
+    }
 
-    async def work() -> list[Event]:
+    async def work() -> list[Version]:
         async with open_store(config) as store:
-            return await _events_of(store, type_, name, mesh)
+            where = await mesh_of(store, type_, name, mesh)
+            found = store.history(
+                type_, name, mesh=where, **bounds, reverse=True, limit=limit
+            )
+            return [each async for each in found][::-1]
 
-    versions = list(follow(run(work)))[-(limit or 0) :]
-    if output is Format.TABLE:
-        secret = type_ in SECRET_TYPES and not show_secrets
-        _print_history(versions, secret=secret)
+    versions = run(work)
+    if output is not Format.TABLE:
+        for each in versions:
+            print_document(version_document(each), output)
+    elif versions:
+        _print_history(versions, show_secrets=show_secrets)
     else:
-        print_documents((each.document() for each in versions), output)
+        say("there are no such versions")
 
 
-async def _events_of(
-    store: Store, type_: str, name: str, mesh: str | None
-) -> list[Event]:
+async def mesh_of(store: Store, type_: str, name: str, mesh: str | None) -> str:
+    """Return the mesh of a resource that was ever there: as given, else as usual.
+
+    Where the usual mesh never had one, it is the only one that had.
+
+    Raises:
+        NotFoundError: there never was such a resource.
+        UsageError: several other meshes had one.
+    """
     from evstore.errors import NotFoundError
     from evstore.model import Key
 
     where = default_mesh(type_) if mesh is None else mesh
-    found = [event async for event in store.events(type=type_, mesh=where, name=name)]
-    if not found and mesh is None:
-        found = [event async for event in store.events(type=type_, name=name)]
-        meshes = sorted({event.mesh for event in found})
-        if len(meshes) > 1:
-            listed = ", ".join(each or "''" for each in meshes)
-            message = f"{type_} {name} is in several meshes: {listed}; give --mesh"
-            raise UsageError(message)
+    async with aclosing(
+        store.events(type=type_, mesh=where, name=name, limit=1)
+    ) as own:
+        async for _ in own:
+            return where
+    found: set[str] = set()
+    if mesh is None:
+        found = {each.mesh async for each in store.events(type=type_, name=name)}
     if not found:
         key = Key(type=type_, mesh=where, name=name)
         raise NotFoundError(f"{key} never existed")
-    return found
+    if len(found) > 1:
+        listed = ", ".join(each or "''" for each in sorted(found))
+        message = f"{type_} {name} is in several meshes: {listed}; give --mesh"
+        raise UsageError(message)
+    return found.pop()
 
 
-def follow(events: Iterable[Event]) -> Iterator[Version]:
-    """Yield the versions that the events of one resource make."""
-    before: dict[str, Any] = {}
-    incarnation = 0
-    for event in events:
-        after = before
-        match event.operation.value:
-            case "created":
-                incarnation += 1
-                after = _content(event)
-            case "updated":
-                after = _content(event)
-            case "deleted":
-                after = {}
-            case _:
-                pass  # a redaction changes no version
-        yield Version(event, incarnation, _changes(before, after, event))
-        before = after
+_HISTORY_COLUMNS: Final = (
+    Column("VERSION"),
+    Column("INCARNATION"),
+    Column("CHANGE", least=20),
+)
 
 
-def _content(event: Event) -> dict[str, Any]:
-    content = {"spec": event.spec, "labels": event.labels, "status": event.status}
-    return {
-        name: value
-        for name, value in content.items()
-        if value not in ({}, None) or name == "spec"
-    }
-
-
-def _changes(
-    before: dict[str, Any], after: dict[str, Any], event: Event
-) -> list[Difference]:
-    if event.operation.value == "deleted":
-        return []  # all of it: what the version before had
-    return [
-        each
-        for name in ("spec", "labels", "status")
-        for each in differences(before.get(name, ABSENT), after.get(name, ABSENT), name)
-    ]
-
-
-_HISTORY_COLUMNS: Final = (Column("VERSION"), Column("CHANGE", least=20))
-
-
-def _print_history(versions: list[Version], *, secret: bool) -> None:
-    lives = versions[-1].incarnation if versions else 0
+def _print_history(versions: list[Version], *, show_secrets: bool) -> None:
+    several = len({each.created_version for each in versions}) > 1
     print_table(
         _HISTORY_COLUMNS,
         (
             (
                 str(each.event.position),
-                "\n".join(_lines(each, lives=lives, secret=secret)),
+                str(each.created_version) if several else "",
+                _version_cell(each, _heading(each.event), show_secrets=show_secrets),
             )
             for each in versions
         ),
     )
-
-
-def _lines(version: Version, *, lives: int, secret: bool) -> Iterator[str]:
-    event = version.event
-    which = f" (incarnation {version.incarnation})" if lives > 1 else ""
-    reason = f": {event.reason}" if event.reason else ""
-    when = local_time(event.recorded_at)
-    yield printable(f"{when}  {event.actor} {event.operation.value}{which}{reason}")
-    for each in version.changes[:_CHANGES_SHOWN_MAX]:
-        yield "  " + printable(each.line(secret=secret))
-    more = len(version.changes) - _CHANGES_SHOWN_MAX
-    if more > 0:
-        yield f"  and {more} more (-o json has all)"

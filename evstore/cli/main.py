@@ -18,7 +18,23 @@ import typer.core
 
 from evstore.errors import StoreError
 
-from . import apply, dev, events, importing, migrate, replay, resources, watch
+from . import (
+    apply,
+    at,
+    dev,
+    events,
+    exporting,
+    importing,
+    migrate,
+    past,
+    proof,
+    redact,
+    replay,
+    resources,
+    reverting,
+    stats,
+    watch,
+)
 from .session import Settings, UsageError, say
 
 _BROKEN_PIPE: Final = 141  # as the shell reports a program that SIGPIPE has ended
@@ -155,6 +171,15 @@ app.command(name="list")(resources.list_)
 app.command(name="delete")(resources.delete)
 app.command(name="log")(events.log)
 app.command(name="history")(events.history)
+app.add_typer(at.app, name="at")
+app.command(name="diff")(past.diff)
+app.command(name="blame")(past.blame)
+app.command(name="revert")(reverting.revert)
 app.command(name="watch")(watch.watch)
+app.command(name="stats")(stats.stats)
+app.command(name="export")(exporting.export)
 app.command(name="import")(importing.import_)
 app.command(name="replay")(replay.replay)
+app.command(name="verify")(proof.verify)
+app.command(name="anchor")(proof.anchor)
+app.command(name="redact")(redact.redact)

@@ -142,6 +142,9 @@ class _Reading:
             beside = {*_IDENTITY, *_SHOWN_BY_KUMA}
             return {name: fields[name] for name in fields if name not in beside}
         for name in fields:
+            if name == "redacted":
+                message = "these are gone: give them a value, and leave this list out"
+                raise self._fault(name, message)
             if name not in _KNOWN:
                 message = "is not known beside spec; did you mean it to be inside?"
                 raise self._fault(name, message)

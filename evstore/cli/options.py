@@ -30,6 +30,17 @@ OneMesh = Annotated[
 AnyMesh = Annotated[
     str | None, typer.Option(metavar="MESH", help="Only this mesh; '' is none.")
 ]
+Labels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label",
+        metavar="KEY=VALUE",
+        help="Only what has this label; may be repeated.",
+    ),
+]
+NameContains = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Only names with this in them.")
+]
 At = Annotated[
     str | None,
     typer.Option(

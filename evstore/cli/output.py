@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
+    from rich.text import Text
+
+    Cell = str | Text
 
 _BATCH_ROWS: Final = 500
 _GAP: Final = 2
@@ -68,9 +71,12 @@ def printable(text: str) -> str:
 
 
 def print_table(
-    columns: Sequence[Column], rows: Iterable[Sequence[str]], *, header: bool = True
+    columns: Sequence[Column], rows: Iterable[Sequence[Cell]], *, header: bool = True
 ) -> None:
-    """Print a whole table without its empty columns; nothing where it has no rows."""
+    """Print a whole table without its empty columns; nothing where it has no rows.
+
+    A cell is a text, or one of rich's, whose colours are used on a terminal.
+    """
     whole = list(rows)
     used = [any(row[index] for row in whole) for index in range(len(columns))]
     table = Table(list(compress(columns, used)), header=header)
@@ -89,11 +95,11 @@ class Table:
     def __init__(self, columns: Sequence[Column], *, header: bool = True) -> None:
         self._columns = columns
         self._header = header
-        self._rows: list[Sequence[str]] = []
+        self._rows: list[Sequence[Cell]] = []
         self._widths: list[int] = []
         self._console: Console | None = None
 
-    def add(self, *cells: str) -> None:
+    def add(self, *cells: Cell) -> None:
         """Add a row."""
         assert len(cells) == len(self._columns), "a cell a column"
         self._rows.append(cells)
@@ -129,7 +135,9 @@ class Table:
                 header_style="bold",
             )
         for row in self._rows:
-            grid.add_row(*map(Text, row))
+            grid.add_row(
+                *(Text(each) if isinstance(each, str) else each for each in row)
+            )
         self._rows = []
         with console.capture() as capture:
             console.print(grid, crop=False, no_wrap=True)
@@ -147,7 +155,7 @@ class Table:
         ]
         for row in self._rows:
             for index, cell in enumerate(row):
-                widest = max(map(cell_len, cell.split("\n")))
+                widest = max(map(cell_len, str(cell).split("\n")))
                 natural[index] = max(natural[index], widest)
         if not self._widths:
             return shrink(natural, self._columns, width)

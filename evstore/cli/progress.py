@@ -10,6 +10,8 @@ from .session import on_terminal
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from rich.progress import ProgressColumn, Task
+
 
 @contextmanager
 def progress(
@@ -29,8 +31,22 @@ def progress(
         rich.TextColumn(title),
         rich.BarColumn(),
         count,
+        *([] if unit == "bytes" else [_rate()]),
         rich.TimeElapsedColumn(),
+        rich.TimeRemainingColumn(),
     )
     with rich.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(title, total=total)
         yield lambda done: shown.update(task, completed=done)
+
+
+def _rate() -> ProgressColumn:
+    """Return a column with what is done in a second."""
+    from rich.progress import ProgressColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+
+    return Rate()

@@ -12,7 +12,9 @@ from .options import (
     Actor,
     AnyMesh,
     At,
+    Labels,
     Name,
+    NameContains,
     OneMesh,
     Output,
     Reason,
@@ -52,8 +54,24 @@ def get(
     Without --mesh, and where the default mesh has none, it is the only one of that
     name in any mesh. What `-o yaml` prints can be given to `apply`.
     """
-    config = config_of(context)
     moment = past_moment(at, "--at")
+    show_one(
+        context, type_, name, mesh, moment, show_secrets=show_secrets, output=output
+    )
+
+
+def show_one(
+    context: typer.Context,
+    type_: str,
+    name: str,
+    mesh: str | None,
+    moment: int | datetime | None,
+    *,
+    show_secrets: bool,
+    output: Format,
+) -> None:
+    """Show one resource, as it is or as it was."""
+    config = config_of(context)
 
     async def work() -> Resource[Any]:
         async with open_store(config) as store:
@@ -77,23 +95,37 @@ def list_(
     type_: Type,
     mesh: AnyMesh = None,
     at: At = None,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="Only what has this label; may be repeated."
-        ),
-    ] = None,
-    name_contains: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Only names with this in them.")
-    ] = None,
+    label: Labels = None,
+    name_contains: NameContains = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List the resources of a type.
 
     They are ordered by name, then mesh; without --mesh, those of all meshes are listed.
     """
+    show_all(
+        context,
+        type_,
+        mesh,
+        past_moment(at, "--at"),
+        label=label,
+        name_contains=name_contains,
+        output=output,
+    )
+
+
+def show_all(
+    context: typer.Context,
+    type_: str,
+    mesh: str | None,
+    moment: int | datetime | None,
+    *,
+    label: Iterable[str] | None,
+    name_contains: str | None,
+    output: Format,
+) -> None:
+    """List the resources of a type, as they are or as they were."""
     config = config_of(context)
-    moment = past_moment(at, "--at")
     labels = parse_labels(label)
 
     async def work() -> Sequence[Resource[Any]]:
@@ -259,6 +291,7 @@ def _fields(resource: Resource[Any], show_secrets: bool) -> list[tuple[str, str]
         ("name", resource.name),
         ("labels", _labels(resource.labels)),
         ("owner", str(resource.owner or "")),
+        ("redacted", printable(", ".join(resource.redacted))),
         ("version", f"{resource.version}, at {modified}"),
         ("created", f"{resource.created_version}, at {created}"),
         ("spec", dump(spec).rstrip("\n")),

@@ -42,6 +42,11 @@ def parse_moment(text: str, *, now: datetime) -> int | datetime:
         ValueError: it means neither.
     """
     words = " ".join(text.split()).lower()
+    found = _parse(text, words, now)
+    return _zoned(found, text) if isinstance(found, datetime) else found
+
+
+def _parse(text: str, words: str, now: datetime) -> int | datetime:
     if words.isascii() and words.isdigit() and len(words) <= _POSITION_DIGITS_MAX:
         return int(words)
     if words == "now":
@@ -54,7 +59,7 @@ def parse_moment(text: str, *, now: datetime) -> int | datetime:
             )
         if day := _DAY.fullmatch(words):
             return _on_day(day, now)
-        return _zoned(datetime.fromisoformat(text.strip().upper()))
+        return datetime.fromisoformat(text.strip().upper())
     except (ValueError, OverflowError) as error:
         message = f"{text!r} is no moment: use {_ALLOWED}"
         raise ValueError(message) from error
@@ -88,9 +93,22 @@ def past_moment(text: str | None, option: str) -> int | datetime | None:
 def _on_day(day: re.Match[str], now: datetime) -> datetime:
     date = now.date() - timedelta(days=day[1] == "yesterday")
     hour, minute, second = (int(part or 0) for part in day.groups()[1:])
-    return _zoned(datetime(date.year, date.month, date.day, hour, minute, second))  # noqa: DTZ001
+    return datetime(date.year, date.month, date.day, hour, minute, second)  # noqa: DTZ001
 
 
-def _zoned(time: datetime) -> datetime:
-    """Give a time without zone the local one, with the offset as of that day."""
-    return time if time.tzinfo else time.astimezone()
+def _zoned(time: datetime, text: str) -> datetime:
+    """Give a time without zone the local one, with the offset as of that day.
+
+    Raises:
+        ValueError: where clocks are changed, no or two moments have that time.
+    """
+    if time.tzinfo:
+        return time
+    first, second = (time.replace(fold=fold).astimezone() for fold in (0, 1))
+    if first.utcoffset() == second.utcoffset():
+        return first
+    there = first.replace(tzinfo=None) == time
+    how_often = "comes twice" if there else "is skipped"
+    choice = " or ".join(each.isoformat() for each in sorted((first, second)))
+    message = f"{text!r} {how_often} here, as clocks are changed: use {choice}"
+    raise ValueError(message)

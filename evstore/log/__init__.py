@@ -10,6 +10,7 @@ from evstore.errors import ConfigError
 
 from .contract import (
     AppendError,
+    AuditedEvent,
     BusyError,
     Connections,
     ForeignLogError,
@@ -20,6 +21,7 @@ from .contract import (
     RejectedError,
     StampError,
     Turn,
+    UnreadableError,
 )
 from .memory import MemoryLog
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AppendError",
+    "AuditedEvent",
     "BusyError",
     "Connections",
     "ForeignLogError",
@@ -41,6 +44,7 @@ __all__ = [
     "RejectedError",
     "StampError",
     "Turn",
+    "UnreadableError",
     "open_log",
 ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from evstore.errors import DivergedError
-from evstore.model import ANY, Filter
+from evstore.model import ANY, Filter, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from evstore.model import Head, StoredEvent
+    from evstore.model import Head
+    from evstore.tally import Activity, Storage
 
 CHUNK_EVENTS: int = 500
 CHUNK_BYTES_MAX: int = 8 * 1024 * 1024
@@ -52,6 +53,20 @@ class RejectedError(AppendError):
 
 class InDoubtError(AppendError):
     """No answer came: the events may be in the log, now or in a moment."""
+
+
+class UnreadableError(Exception):
+    """What is stored at a position is no event; never leaves the store."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(f"what is stored at {position} is no event")
+        self.position = position
+
+
+class AuditedEvent(StoredEvent, frozen=True, gc=False, array_like=True):
+    """An event as it is stored, with the size that is stored beside it."""
+
+    stored_size: int
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,8 +213,11 @@ class Log(Protocol):
         """Return the last place whose time is not after `time`."""
         ...
 
-    async def commit_of(self, position: int) -> int | None:
-        """Return the position of the last event of the transaction at `position`."""
+    async def commit_of(self, position: int) -> Head | None:
+        """Return the place at the end of the transaction that `position` is part of.
+
+        None where the log has not got there.
+        """
         ...
 
     def read(
@@ -221,11 +239,58 @@ class Log(Protocol):
         """Yield all events with `after < position <= until`, as fast as they come."""
         ...
 
+    def audit(self, *, after: int, until: int) -> AsyncGenerator[list[AuditedEvent]]:
+        """Yield what is stored with `after < position <= until`, in order, unchecked.
+
+        Positions may be missing. All of it is as of one moment.
+
+        Raises:
+            UnreadableError: what is stored at a position is no event; what lies before
+                it has been yielded.
+        """
+        ...
+
+    async def unguarded(self) -> list[str]:
+        """Return what keeps the log append-only and is missing or switched off."""
+        ...
+
+    async def check_redactor(self) -> None:
+        """Check that we may redact.
+
+        Raises:
+            ConfigError: only the owner of the tables may.
+        """
+        ...
+
+    async def redact(
+        self, position: int, *, body: bytes, salt: bytes, before: bytes, announced: int
+    ) -> bool:
+        """Replace body and salt of an event; keep the digest of what was there first.
+
+        `announced` is the position of the event that announces it. False where the
+        digest of what is there is no longer `before`.
+
+        Raises:
+            ConfigError: only the owner of the tables may.
+        """
+        ...
+
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key at or before `until`.
 
         Redactions count as changes of nothing; a deleted resource has its deletion.
         In no particular order.
+        """
+        ...
+
+    async def previous(
+        self, places: Sequence[tuple[str, int]]
+    ) -> list[StoredEvent | None]:
+        """Return for each key and position the last event of the key before it.
+
+        In the order of `places`, None where there is none. Redactions are passed over; a
+        deleted resource has its deletion. All of them are in memory at once: ask for some
+        hundreds at a time.
         """
         ...
 
@@ -235,6 +300,17 @@ class Log(Protocol):
         Where the log has not got one of them, that is left out. All of them are in
         memory at once: ask for some hundreds at a time.
         """
+        ...
+
+    async def activity(self, *, after: int, until: int, top: int) -> Activity:
+        """Count the events with `after < position <= until`, in several ways.
+
+        Of actors and resources the `top` busiest are named.
+        """
+        ...
+
+    async def storage(self) -> Storage | None:
+        """Return what the log takes on disk; None where it is not on one."""
         ...
 
     @property

@@ -16,11 +16,12 @@ import anyio
 import msgspec
 
 from evstore.clock import to_datetime, to_microseconds, wall_microseconds
-from evstore.codec import genesis_hash
+from evstore.codec import body_digest, genesis_hash
 from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, Head, Operation, StoredEvent
+from evstore.tally import tally
 
-from .contract import CHUNK_EVENTS, HeadMovedError, Instance
+from .contract import CHUNK_EVENTS, AuditedEvent, HeadMovedError, Instance
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
         Sequence,
     )
     from uuid import UUID
+
+    from evstore.tally import Activity
 
 
 class MemoryLog:
@@ -144,13 +147,11 @@ class MemoryLog:
         index = bisect_right(self._events, time, key=lambda event: event.time)
         return self._events[index - 1].head if index else self.genesis
 
-    async def commit_of(self, position: int) -> int | None:
-        """Return the position of the last event of the transaction at `position`."""
-        if position == 0:
-            return 0
-        if position > len(self._events):
-            return None
-        return self._events[position - 1].commit
+    async def commit_of(self, position: int) -> Head | None:
+        """Return the place at the end of the transaction that `position` is part of."""
+        if not 0 < position <= len(self._events):
+            return await self.place(position)
+        return await self.place(self._events[position - 1].commit)
 
     async def read(
         self,
@@ -207,23 +208,74 @@ class MemoryLog:
         async for chunk in self.read(after=after, until=until):
             yield chunk
 
+    async def audit(
+        self, *, after: int, until: int
+    ) -> AsyncGenerator[list[AuditedEvent]]:
+        """Yield what is stored in a range, in order."""
+        async for chunk in self.read(after=after, until=until):
+            yield [
+                AuditedEvent(**msgspec.structs.asdict(event), stored_size=event.size)
+                for event in chunk
+            ]
+
+    async def unguarded(self) -> list[str]:
+        """Return nothing: there is nothing around a list that could be missing."""
+        return []
+
+    async def check_redactor(self) -> None:
+        """Return at once: whoever has the list owns it."""
+
+    async def redact(
+        self, position: int, *, body: bytes, salt: bytes, before: bytes, announced: int
+    ) -> bool:
+        """Replace body and salt of an event; keep the digest of what was there first."""
+        assert announced <= len(self._events), "it was announced before"
+        event = self._events[position - 1]
+        digest = body_digest(event.salt, event.body)
+        if digest != before:
+            return False
+        self._events[position - 1] = msgspec.structs.replace(
+            event,
+            body=msgspec.Raw(body),
+            salt=salt,
+            body_digest=event.body_digest or digest,
+        )
+        return True
+
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key at or before `until`."""
-        found: list[StoredEvent] = []
-        for places in self._positions.values():
-            if not where.accepts(self._events[places[0] - 1]):
-                continue
-            for position in reversed(places[: bisect_right(places, until)]):
-                event = self._events[position - 1]
-                if event.operation is not Operation.REDACTED:
-                    found.append(event)
-                    break
-        return found
+        return [
+            event
+            for key in self._positions
+            if where.accepts_key(key)
+            and (event := self._last_of(key, until)) is not None
+        ]
+
+    def _last_of(self, key: str, until: int) -> StoredEvent | None:
+        places = self._positions.get(key, [])
+        for position in reversed(places[: bisect_right(places, until)]):
+            event = self._events[position - 1]
+            if event.operation is not Operation.REDACTED:
+                return event
+        return None
+
+    async def previous(
+        self, places: Sequence[tuple[str, int]]
+    ) -> list[StoredEvent | None]:
+        """Return for each key and position the last event of the key before it."""
+        return [self._last_of(key, position - 1) for key, position in places]
 
     async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
         """Return the events at these positions, in order of position."""
         top = len(self._events)
         return [self._events[each - 1] for each in sorted(positions) if each <= top]
+
+    async def activity(self, *, after: int, until: int, top: int) -> Activity:
+        """Count the events in a range."""
+        return tally(self._range(after, until, ANY, reverse=False), top=top)
+
+    async def storage(self) -> None:
+        """There is no disk."""
 
     @property
     def listening(self) -> bool:

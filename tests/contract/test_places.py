@@ -17,7 +17,7 @@ BEYOND = (2, 1_000, 2**62, 2**63, 2**64, 2**70)
 
 async def test_an_empty_log_has_only_its_genesis(log: Log) -> None:
     assert await log.place(0) == log.genesis
-    assert await log.commit_of(0) == 0
+    assert await log.commit_of(0) == log.genesis
     assert await log.place(1) is None
     assert await log.commit_of(1) is None
     assert await log.locate(START) == log.genesis
@@ -32,9 +32,10 @@ async def test_each_position_has_its_place_and_the_end_of_its_transaction(
     await log.append(history.events, after=log.genesis)
     for event in history.events:
         assert await log.place(event.position) == event.head
-        assert await log.commit_of(event.position) == event.commit
+        end = history.events[event.commit - 1]
+        assert await log.commit_of(event.position) == end.head
     assert await log.place(0) == log.genesis
-    assert await log.commit_of(0) == 0
+    assert await log.commit_of(0) == log.genesis
     assert await log.head() == history.head
 
 

@@ -10,7 +10,7 @@ import pytest
 from events import History, collected, create, creations, delete, key, update
 from evstore.log import Log, MemoryLog
 from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS
-from evstore.model import ANY, Filter
+from evstore.model import ANY, Filter, Operation
 
 if TYPE_CHECKING:
     from evstore.model import StoredEvent
@@ -77,6 +77,34 @@ async def test_every_combination_of_filters_lets_through_what_it_says(
         where = Filter(type=type_, mesh=mesh, name=name, actor=actor)
         read = await collected(log.read(where=where, reverse=reverse))
         assert read == expected(events, where, reverse=reverse), where
+
+
+async def test_operations_and_reasons_are_filtered_as_well(
+    log: Log, history: History
+) -> None:
+    here = key("a")
+    history.transaction(create(here), reason="100% of it")
+    history.transaction(update(here, {"n": 1}), reason="rollout 42")
+    history.transaction(update(here, {"n": 2}))
+    history.redaction(here)
+    history.transaction(delete(here), reason="Rollout 42\nback")
+    await log.append(history.events, after=log.genesis)
+    for where, positions in (
+        (Filter(operation=Operation.UPDATED), [2, 3]),
+        (Filter(operation=Operation.REDACTED), [4]),
+        (Filter(reason="42"), [2, 5]),
+        (Filter(reason="ollout 42\nb"), [5]),
+        (Filter(reason="rollout"), [2]),  # as it is written
+        (Filter(reason="%"), [1]),  # no pattern
+        (Filter(reason=""), [1, 2, 3, 4, 5]),
+        (Filter(reason="42", operation=Operation.DELETED, name="a"), [5]),
+        (Filter(reason="42", operation=Operation.CREATED), []),
+    ):
+        for reverse in (False, True):
+            read = await collected(log.read(where=where, reverse=reverse))
+            found = [event.position for event in read]
+            assert found == (positions[::-1] if reverse else positions), where
+            assert all(where.accepts(event) for event in read)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -109,23 +109,39 @@ def test_no_events_are_said_and_no_error(command: Command) -> None:
 def test_history_tells_what_each_version_changed(command: Command) -> None:
     done = command("history", "Dataplane", "web", "-o", "json")
     assert [
-        (each["position"], each["operation"], each["incarnation"], each["changes"])
+        (
+            each["position"],
+            each["operation"],
+            each["created_version"],
+            [
+                (leaf["path"], leaf.get("old"), leaf.get("new"))
+                for leaf in each["changes"]
+            ],
+        )
         for each in done.documents
     ] == [
-        (
-            2,
-            "created",
-            1,
-            [{"path": "spec.port", "new": 1}, {"path": "spec.tags[0]", "new": "x"}],
-        ),
-        (3, "updated", 1, [{"path": "spec.port", "old": 1, "new": 2}]),
-        (4, "deleted", 1, []),
-        (5, "created", 2, [{"path": "spec.port", "new": 3}]),
+        (2, "created", 2, [("/spec/port", None, 1), ("/spec/tags/0", None, "x")]),
+        (3, "updated", 2, [("/spec/port", 1, 2)]),
+        (4, "deleted", 2, [("/spec/port", 2, None), ("/spec/tags/0", "x", None)]),
+        (5, "created", 5, [("/spec/port", None, 3)]),
     ]
-    table = command("history", "Dataplane", "web").out
-    assert "bob updated (incarnation 1): step 2\\nand more" in table
-    assert "  ~spec.port: 1 -> 2" in table
-    assert "al created (incarnation 2): step 4" in table
+    table = command("history", "Dataplane", "web", TZ="UTC").out.splitlines()
+    assert table[0].split() == ["VERSION", "INCARNATION", "CHANGE"]
+    second = "2026-01-03 00:00:00  bob updated: step 2\\nand more"
+    assert f"3        2            {second}" in table
+    assert "                        ~spec.port: 1 -> 2" in table
+    assert "5        5            2026-01-05 00:00:00  al created: step 4" in table
+    # Of one incarnation there is nothing to be told apart.
+    assert "INCARNATION" not in command("history", "Dataplane", "web-2").out
+
+
+def test_the_bounds_of_a_history_are_moments(command: Command) -> None:
+    words = ("history", "Dataplane", "web", "-o", "json")
+    done = command(*words, "--since", "2026-01-03T00:00Z", "--until", "4")
+    assert [each["position"] for each in done.documents] == [3, 4]
+    assert done.documents[0]["changes"] == [{"path": "/spec/port", "old": 1, "new": 2}]
+    nothing = command(*words[:3], "--since", "6")
+    assert (nothing.code, nothing.err) == (0, "there are no such versions\n")
 
 
 def test_history_of_the_newest_versions(command: Command) -> None:

@@ -271,6 +271,34 @@ def test_a_place_is_one_row(
     assert found.looked_at <= 1
 
 
+@pytest.mark.parametrize("position", [1, 12_345, EVENTS])
+def test_the_end_of_a_transaction_is_two_rows(
+    reader: psycopg.Connection[Any], statistics: History, position: int
+) -> None:
+    del statistics
+    found = plan(reader, statements.COMMIT_OF, {"position": position})
+    found.assert_indexed(BY_POSITION)
+    assert found.looked_at == 2
+
+
+@pytest.mark.parametrize("before", [2, 10_000, EVENTS + 1])
+def test_what_was_there_before_is_a_probe_for_each_key(
+    reader: psycopg.Connection[Any], statistics: History, before: int
+) -> None:
+    del statistics
+    names = [f"n{number}" for number in range(0, RESOURCES, 2)]
+    binds = {
+        "types": ["Dataplane"] * len(names),
+        "meshes": ["default"] * len(names),
+        "names": names,
+        "bounds": [before] * len(names),
+    }
+    found = plan(reader, statements.PREVIOUS, binds)
+    found.assert_indexed(BY_KEY)
+    # Not of 100 versions each: one, in the partition that has it.
+    assert found.looked_at <= len(names)
+
+
 @pytest.mark.parametrize("index", [0, 1, 9_999, EVENTS - 1])
 def test_a_time_is_found_by_halving(
     reader: psycopg.Connection[Any], statistics: History, index: int
@@ -294,7 +322,8 @@ def test_a_replay_looks_at_each_event_for_its_size_and_for_its_content(
 
 
 def reading(**where: Any) -> dict[str, Any]:
-    binds = dict.fromkeys(("type", "mesh", "name", "actor"))
+    filters = ("type", "mesh", "name", "actor", "operation", "reason")
+    binds = dict.fromkeys(filters)
     bounds = {"after": 0, "until": END, "count": CHUNK_EVENTS, "bytes": CHUNK_BYTES_MAX}
     return {**binds, **bounds, **where}
 

@@ -24,6 +24,7 @@ from evstore.codec import (
     event_hash,
     genesis_hash,
     record_term,
+    unbroken,
 )
 from evstore.errors import InvalidError
 from evstore.model import Operation, StoredEvent
@@ -333,6 +334,25 @@ def test_moving_a_character_from_one_field_to_the_next_changes_the_hash() -> Non
         )
 
     assert with_actor("a", "B/m/n") != with_actor("", "aB/m/n")
+
+
+def test_a_chain_is_unbroken_exactly_where_each_hash_follows() -> None:
+    previous, events = PREVIOUS, []
+    for number in range(5):
+        event = msgspec.structs.replace(
+            EVENT,
+            position=number + 1,
+            commit=number + 1,
+            body_digest=bytes(32) if number == 3 else None,
+        )
+        previous = event_hash(previous, event)
+        events.append(msgspec.structs.replace(event, hash=previous))
+    assert unbroken(PREVIOUS, events)
+    assert unbroken(PREVIOUS, [])
+    assert not unbroken(bytes(32), events)
+    for index in range(5):
+        broken = msgspec.structs.replace(events[index], actor="mallory")
+        assert not unbroken(PREVIOUS, [*events[:index], broken, *events[index + 1 :]])
 
 
 def test_a_redacted_body_keeps_the_hash_through_its_digest() -> None:

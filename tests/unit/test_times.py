@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -92,6 +93,47 @@ def test_a_time_without_zone_is_local(text: str, expected: datetime) -> None:
 def test_anything_else_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(ValueError, match=r"no moment: use a position \(42\)"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (
+            "2026-10-25 02:30",
+            (
+                "comes twice here, as clocks are changed: use"
+                " 2026-10-25T02:30:00+02:00 or 2026-10-25T02:30:00+01:00"
+            ),
+        ),
+        (
+            "2026-03-29 02:30",
+            (
+                "is skipped here, as clocks are changed: use"
+                " 2026-03-29T01:30:00+01:00 or 2026-03-29T03:30:00+02:00"
+            ),
+        ),
+        ("today 2:30", "is skipped here"),
+    ],
+)
+def test_a_local_time_that_names_no_or_two_moments_is_refused(
+    text: str, why: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "utc"),
+    [
+        ("2026-10-25 01:59:59", "2026-10-24 23:59:59"),
+        ("2026-10-25 03:00", "2026-10-25 02:00:00"),
+        ("2026-10-25 02:30+01:00", "2026-10-25 01:30:00"),
+        ("2026-03-29 01:59:59", "2026-03-29 00:59:59"),
+        ("2026-03-29 03:00", "2026-03-29 01:00:00"),
+    ],
+)
+def test_times_around_a_change_of_clocks_are_clear(text: str, utc: str) -> None:
+    assert parse(text) == datetime.fromisoformat(utc).replace(tzinfo=UTC)
 
 
 def test_an_option_that_means_nothing_is_named() -> None:

@@ -13,8 +13,9 @@ from evstore.codec import genesis_hash
 from evstore.log.contract import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
-from . import statements
+from . import integrity, statements
 from .connections import connect, translated
+from .counting import activity_of, storage_of
 from .listener import Listener
 from .migrations import check_version
 from .reader import POSITION_MAX, Reader
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from evstore.config import Config
+    from evstore.log.contract import AuditedEvent
+    from evstore.tally import Activity, Storage
 
     from .writer import Turn
 
@@ -78,7 +81,8 @@ class PostgresLog:
         self._writer = Writer(config, identity, self._clock)
         self._restorer = Restorer(config.postgres)
         self.listener = Listener(
-            config.postgres, lambda process: self._writer.is_own(process)
+            config.postgres,
+            lambda process: self._writer.is_own(process),  # noqa: PLW0108 - it changes
         )
         self.identity = identity
         self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
@@ -151,14 +155,13 @@ class PostgresLog:
             self.genesis
         )
 
-    async def commit_of(self, position: int) -> int | None:
-        """Return the position of the last event of the transaction at `position`."""
+    async def commit_of(self, position: int) -> Head | None:
+        """Return the place at the end of the transaction that `position` is part of."""
         if position == 0:
-            return 0
+            return self.genesis
         if position > POSITION_MAX:
             return None
-        row = await self._reader.row(statements.PLACE, {"position": position})
-        return None if row is None else row[3]
+        return await self._reader.place(statements.COMMIT_OF, {"position": position})
 
     async def read(
         self,
@@ -182,13 +185,54 @@ class PostgresLog:
         async for chunk in self._reader.replay(after=after, until=until):
             yield chunk
 
+    def audit(self, *, after: int, until: int) -> AsyncGenerator[list[AuditedEvent]]:
+        """Yield what is stored in a range, unchecked, as fast as it can be had."""
+        return integrity.audit(self._reader, after=after, until=until)
+
+    async def unguarded(self) -> list[str]:
+        """Return the triggers that are missing or switched off."""
+        return await integrity.unguarded(self._reader)
+
+    async def check_redactor(self) -> None:
+        """Check that our role owns the table."""
+        await integrity.check_redactor(self._reader)
+
+    async def redact(
+        self, position: int, *, body: bytes, salt: bytes, before: bytes, announced: int
+    ) -> bool:
+        """Replace body and salt of an event, as the guard of the table lets us."""
+        return await integrity.redact(
+            self._reader,
+            position,
+            body=body,
+            salt=salt,
+            before=before,
+            announced=announced,
+        )
+
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key at or before `until`."""
         return await self._reader.latest(where=where, until=min(until, POSITION_MAX))
 
+    async def previous(
+        self, places: Sequence[tuple[str, int]]
+    ) -> list[StoredEvent | None]:
+        """Return for each key and position the last event of the key before it."""
+        return await self._reader.previous(places)
+
     async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
         """Return the events at these positions, in order of position."""
         return await self._reader.pick(positions)
+
+    async def activity(self, *, after: int, until: int, top: int) -> Activity:
+        """Count the events in a range, on the server."""
+        last = min(until, POSITION_MAX)
+        binds = {"after": min(after, last), "until": last, "top": top}
+        return activity_of(await self._reader.rows(statements.ACTIVITY, binds))
+
+    async def storage(self) -> Storage:
+        """Return what the log takes on the server's disk."""
+        return storage_of(await self._reader.rows(statements.STORAGE))
 
     @property
     def listening(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 POSITION_MAX: Final = 2**63 - 1
 
 _decode_events = msgspec.json.Decoder(list[StoredEvent]).decode
+_decode_event = msgspec.json.Decoder(StoredEvent).decode
 
 
 def decode(text: bytes | str) -> list[StoredEvent]:
@@ -120,6 +121,8 @@ class Reader:
                     "mesh": where.mesh,
                     "name": where.name,
                     "actor": where.actor,
+                    "operation": where.operation,
+                    "reason": where.reason,
                     "count": count,
                     "bytes": CHUNK_BYTES_MAX,
                 },
@@ -145,21 +148,48 @@ class Reader:
             count=sql.Literal(CHUNK_EVENTS),
             bytes=sql.Literal(CHUNK_BYTES_MAX),
         )
-        copy_out = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
-        async with (
-            self._connection() as connection,
-            connection.cursor() as cursor,
-            cursor.copy(copy_out) as copy,
-        ):
-            # As bytea, the text comes as it is: msgspec decodes UTF-8 itself.
-            copy.set_types(["int8", "bytea"])
-            async for first, text in copy.rows():
+        # As bytea, the text comes as it is: msgspec decodes UTF-8 itself.
+        async with aclosing(self.copy(query, ["int8", "bytea"])) as rows:
+            async for first, text in rows:
                 if text is not None:
                     yield decode(text)
                     continue
                 last = min(first + CHUNK_EVENTS, until)
                 async for piece in self.read(after=first, until=last):
                     yield piece
+
+    async def copy(
+        self, query: sql.Composed, types: Sequence[str]
+    ) -> AsyncGenerator[tuple[Any, ...]]:
+        """Yield the rows of a query, streamed by one COPY, as of one moment."""
+        copy_out = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
+        async with (
+            self._connection() as connection,
+            connection.cursor() as cursor,
+            cursor.copy(copy_out) as copy,
+        ):
+            copy.set_types(types)
+            async for row in copy.rows():
+                yield row
+
+    async def previous(
+        self, places: Sequence[tuple[str, int]]
+    ) -> list[StoredEvent | None]:
+        """Return the last event of each key before a position; see the log's contract."""
+        if not places:
+            return []
+        keys = [key.split("/") for key, _ in places]
+        types, meshes, names = zip(*keys, strict=True)
+        rows = await self.rows(
+            statements.PREVIOUS,
+            {
+                "types": list(types),
+                "meshes": list(meshes),
+                "names": list(names),
+                "bounds": [min(position, POSITION_MAX) for _, position in places],
+            },
+        )
+        return [None if text is None else _decode_event(text) for (text,) in rows]
 
     async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
         """Return the events at some positions; see the log's contract."""
