@@ -92,7 +92,8 @@ def arguments(about: str | None, **more: dict[str, Any]) -> argparse.Namespace:
     quick = "--quick" in sys.argv[1:]
     for name, option in options.items():
         default = option.pop("default")
-        default = option.pop("quick", default) if quick else default
+        quick_default = option.pop("quick", default)
+        default = quick_default if quick else default
         parser.add_argument(f"--{name}", default=default, **option)
     return parser.parse_args()
 
