@@ -15,7 +15,7 @@ from figures import Aim, Figure
 from harness import arguments, fill, fresh, report, server, settings_of
 
 from evstore.log import open_log
-from evstore.proof import verify
+from evstore.proof.chain import verify
 
 if TYPE_CHECKING:
     from evstore.config import Config

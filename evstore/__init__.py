@@ -6,12 +6,8 @@ that log, held in memory and rebuilt on start; every past state can be asked for
 Only what stands in `__all__` is public.
 """
 
-from .blame import Blame, BlamedLeaf
 from .bookmark import Bookmark
-from .changed import Diff, ResourceChange, Version
 from .config import Config, load_config
-from .diagnosis import Finding
-from .diff import Difference
 from .errors import (
     AlreadyExistsError,
     CompactedError,
@@ -25,14 +21,18 @@ from .errors import (
     StoreError,
     UnavailableError,
 )
-from .health import Health
-from .lease import Lease
+from .instances.health import Health
+from .instances.lease import Lease
 from .model import Event, Key, Operation, Page, Resource
-from .proof import Verification
-from .redactor import Redaction
-from .revert import Conflict, Revert
+from .past.blame import Blame, BlamedLeaf
+from .past.changed import Diff, ResourceChange, Version
+from .past.revert import Conflict, Revert
+from .proof.chain import Verification
+from .proof.diagnosis import Finding
+from .proof.redactor import Redaction
 from .store import Store, open  # noqa: A004 - evstore.open reads as it should
-from .transaction import Transaction
+from .store.transaction import Transaction
+from .values.diff import Difference
 
 __all__ = [
     "AlreadyExistsError",

@@ -9,20 +9,20 @@ from uuid import UUID
 import msgspec
 
 from .anchors import Anchor
-from .arguments import Spec, Typed
-from .blame import Blame
+from .commit.arguments import Spec, Typed
+from .past.blame import Blame
 from .bookmark import Bookmark
-from .changed import Diff, Version
+from .past.changed import Diff, Version
 from .config import Config
-from .health import Health
-from .history import At
-from .lease import Lease
+from .instances.health import Health
+from .past.history import At
+from .instances.lease import Lease
 from .log import Instance
 from .model import Event, Key, Page, Resource
-from .proof import Verification
-from .redactor import Redaction
-from .revert import OnConflict, Revert
-from .transaction import Transaction
+from .proof.chain import Verification
+from .proof.redactor import Redaction
+from .past.revert import OnConflict, Revert
+from .store.transaction import Transaction
 
 S = TypeVar("S")
 

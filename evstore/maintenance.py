@@ -1,4 +1,4 @@
-"""Work across floors that needs no open store: migrations, proof."""
+"""Work that needs no open store: migrations, proof, statistics."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from . import proof
 from .anchors import sign
 from .config import StoreType
 from .errors import ConfigError
 from .log import open_log
+from .past.stats import stats as log_stats
+from .proof import chain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from .anchors import Anchor, PrivateKey
     from .config import Config, PostgresConfig
     from .log.postgres.migrations import Applied, Migration
-    from .proof import Verification
+    from .past.history import At
+    from .past.stats import Stats
+    from .proof.chain import Verification
 
 
 class MigrationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +78,23 @@ async def verify(
         UnavailableError: the log cannot be read.
     """
     async with open_log(config) as log:
-        return await proof.verify(log, anchors=anchors, advance=advance)
+        return await chain.verify(log, anchors=anchors, advance=advance)
+
+
+async def stats(
+    config: Config, *, since: At | None = None, until: At | None = None
+) -> Stats:
+    """Return statistics of the events between two moments, both included.
+
+    They are counted where the log is, in one pass over that range.
+
+    Raises:
+        InvalidError: a moment is none.
+        SchemaError: the database is not at the version that this program needs.
+        UnavailableError: the log cannot be read.
+    """
+    async with open_log(config) as log:
+        return await log_stats(log, since=since, until=until)
 
 
 async def anchor(config: Config, key: PrivateKey) -> Anchor:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 import anyio
 
 import evstore
+from evstore.folds.projection import Projections
 
 # These two are no public names: they are here to look at the log from below.
 from evstore.log import open_log
-from evstore.projection import Projections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from evstore.changes import Change, Command, Create, Delete, Owner, Update
 from evstore.codec import body_text, canonical, event_hash, genesis_hash
-from evstore.commands import Decided, Draft, decide, stamp
+from evstore.commit.changes import Change, Command, Create, Delete, Owner, Update
+from evstore.commit.commands import Decided, Draft, decide
+from evstore.commit.stamp import stamp
+from evstore.folds.projection import Projections
+from evstore.folds.requests import RequestOverlay
 from evstore.model import Head, Key, Operation, StoredEvent
-from evstore.projection import Projections
-from evstore.requests import RequestOverlay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

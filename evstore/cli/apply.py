@@ -12,17 +12,17 @@ import msgspec
 import typer
 
 from .options import Actor, Output, Reason
-from .output import Format, print_document
+from .output.tables import Format, print_document
 from .session import UsageError, actor_of, config_of, open_store, run, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from evstore.model import Key, Resource
-    from evstore.store import Store
-    from evstore.transaction import Transaction
+    from evstore.store.facade import Store
+    from evstore.store.transaction import Transaction
 
-    from .manifests import Manifest
+    from .input.manifests import Manifest
 
 _SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 
@@ -157,9 +157,9 @@ async def apply_all(
     Where somebody else changes one of the resources meanwhile, what to do is worked
     out anew.
     """
-    from evstore.arguments import Arguments
+    from evstore.commit.arguments import Arguments
     from evstore.errors import AlreadyExistsError, ConflictError
-    from evstore.transaction import Transaction
+    from evstore.store.transaction import Transaction
 
     while True:
         attempts -= 1
@@ -200,7 +200,7 @@ def read_all(sources: Sequence[str]) -> list[Manifest]:
     """
     from evstore.errors import InvalidError
 
-    from .manifests import read_manifests, unique
+    from .input.manifests import read_manifests, unique
 
     found = unique(
         manifest
@@ -239,7 +239,7 @@ def _files(folder: Path) -> list[Path]:
 def _print_step(
     step: Step, version: int | None, output: Format, *, dry_run: bool
 ) -> None:
-    from .documents import key_document
+    from .output.documents import key_document
 
     if output is Format.TABLE:
         suffix = " (dry run)" if dry_run else ""

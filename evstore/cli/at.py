@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from . import resources
+from .input.times import past_moment
 from .options import (
     AnyMesh,
     Labels,
@@ -17,8 +18,7 @@ from .options import (
     ShowSecrets,
     Type,
 )
-from .output import Format
-from .times import past_moment
+from .output.tables import Format
 
 app = typer.Typer(
     help="List or get resources as they were at a position or a time.",

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .differences import block, difference_document, difference_lines, is_secret
-from .documents import event_document, local_time
-from .manifests import default_mesh
+from .input.manifests import default_mesh
+from .input.times import moment
 from .options import AnyMesh, Name, OneMesh, Output, ShowSecrets, Type
-from .output import Column, Format, Table, print_document, print_table, printable
+from .output.differences import block, difference_document, difference_lines, is_secret
+from .output.documents import event_document, local_time
+from .output.tables import Column, Format, Table, print_document, print_table, printable
 from .session import UsageError, config_of, open_store, run, say
-from .times import moment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from evstore.changed import Version
     from evstore.model import Event
-    from evstore.store import Store
+    from evstore.past.changed import Version
+    from evstore.store.facade import Store
 
-    from .output import Cell
+    from .output.tables import Cell
 
 _LOG_COLUMNS: Final = (
     Column("POS"),

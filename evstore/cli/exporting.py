@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .events import When
-from .files import STANDARD, written
+from .input.files import STANDARD, written
+from .input.times import moment, past_moment
 from .options import AnyMesh, At
-from .progress import progress
+from .output.progress import progress
 from .session import UsageError, config_of, quiet, run, say
-from .times import moment, past_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,7 +55,7 @@ def export(
     --since, is restored behind what comes before it; a selection by other options can
     only be imported with --restamp. FILE appears when it is whole.
     """
-    from evstore.arguments import Arguments
+    from evstore.commit.arguments import Arguments
 
     config = config_of(context)
     where = Arguments().where(type_, mesh, name, actor, reserved=True)
@@ -89,7 +89,7 @@ async def _write_log(
     range_: tuple[int | datetime | None, int | datetime | None],
     output_file: str,
 ) -> str:
-    from evstore.export import begin_export
+    from evstore.transfer.export import begin_export
 
     begun = await begin_export(log, since=range_[0], until=range_[1], where=where)
     header = begun.header
@@ -112,7 +112,7 @@ async def _write_log(
 async def _write_state(
     log: Log, where: Filter, at: int | datetime | None, output_file: str
 ) -> str:
-    from evstore.history import resolve, resources_at
+    from evstore.past.history import resolve, resources_at
 
     place = await (log.head() if at is None else resolve(log, at))
     records = await resources_at(log, where, place.position)
@@ -128,7 +128,7 @@ async def _write_state(
 
 def owners_first(records: Iterable[Record]) -> Iterator[Record]:
     """Yield resources by their keys, but each behind what owns it."""
-    from evstore.resources import owner_of
+    from evstore.folds.resources import owner_of
 
     left = {record.key: record for record in sorted(records, key=_order)}
     while left:
@@ -149,7 +149,7 @@ def _manifest(record: Record) -> str | None:
     from evstore.model import RESERVED_TYPES, Resource
     from evstore.redaction import marks
 
-    from .documents import key_document
+    from .output.documents import key_document
     from .yaml_text import dump
 
     resource: Resource[Any] = Resource(record)

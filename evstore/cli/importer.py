@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
 
-from evstore.interchange import REQUEST_PREFIX, Line, Operation, Remaining
+from evstore.transfer.interchange import REQUEST_PREFIX, Line, Operation, Remaining
 
 from .session import say
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from uuid import UUID
 
-    from evstore.exported import ExportedLine
-    from evstore.interchange import Transaction
     from evstore.model import StoredEvent
-    from evstore.store import Store
+    from evstore.store.facade import Store
+    from evstore.transfer.exported import ExportedLine
+    from evstore.transfer.interchange import Transaction
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -76,7 +76,7 @@ class Importer:
 
     def _missing(self, lines: Iterable[Line]) -> Iterator[Line]:
         """Yield the lines but those of an export that are in this log as they are."""
-        from evstore.exported import ExportedLine
+        from evstore.transfer.exported import ExportedLine
 
         for line in lines:
             if self._hashes is not None and isinstance(line, ExportedLine):
@@ -95,7 +95,7 @@ class Importer:
         The store itself forgets ids after a day, and by the time in the log: an import
         of several years outruns that.
         """
-        from evstore.requests import request_of
+        from evstore.folds.requests import request_of
 
         known: set[str] = set()
         mark = REQUEST_PREFIX.encode()
@@ -133,7 +133,7 @@ class Importer:
         from evstore.clock import to_datetime, wall_microseconds
         from evstore.errors import InvalidError
 
-        from .documents import rfc3339
+        from .output.documents import rfc3339
 
         time = transaction.time
         if time is None:

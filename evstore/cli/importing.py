@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from .files import opened
 from .importer import Importer, Report
+from .input.files import opened
 from .options import Actor, Output
-from .output import Format, print_document
-from .progress import progress
+from .output.progress import progress
+from .output.tables import Format, print_document
 from .session import UsageError, actor_of, config_of, open_store, quiet, run, say
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from evstore.config import Config
-    from evstore.exported import Header
-    from evstore.interchange import Line
+    from evstore.transfer.exported import Header
+    from evstore.transfer.interchange import Line
 
-    from .files import Source
+    from .input.files import Source
 
 
 def import_(
@@ -99,7 +99,7 @@ def import_(
 
 def _begin(source: Source) -> tuple[Header | None, Iterator[Line]]:
     """Return the header of an export, None for other files, and the lines after it."""
-    from evstore.exported import ExportedLine, is_header, read_header
+    from evstore.transfer.exported import ExportedLine, is_header, read_header
 
     lines = source.lines()
     with located(source.name):
@@ -121,7 +121,7 @@ def _restore(
     output: Format,
 ) -> None:
     from evstore.log import open_log
-    from evstore.restore import Restored, restore
+    from evstore.transfer.restore import Restored, restore
 
     restored = Restored()
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from .output import Format, print_document
+from .output.tables import Format, print_document
 from .session import UsageError, quiet, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from evstore.config import Config
-    from evstore.kuma import TakenOver
+    from evstore.transfer.kuma import TakenOver
 
 PREFIX: Final = "FROM_KUMA"
 
@@ -28,9 +28,9 @@ def take_over(config: Config, kuma_file: Path, actor: str, output: Format) -> No
         raise UsageError(message)
 
     async def work() -> TakenOver:
-        from evstore.kuma import take_over as take_over_
         from evstore.log import open_log
         from evstore.log.postgres.kuma import read_resources
+        from evstore.transfer.kuma import take_over as take_over_
 
         rows = await read_resources(kuma.postgres)
         async with open_log(quiet(config)) as log:

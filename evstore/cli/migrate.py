@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .documents import local_time, rfc3339
 from .options import Output
-from .output import Column, Format, print_document, print_table
+from .output.documents import local_time, rfc3339
+from .output.tables import Column, Format, print_document, print_table
 from .session import UsageError, config_of, run, say
 
 if TYPE_CHECKING:

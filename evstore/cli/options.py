@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .output import Format
+from .output.tables import Format
 
 Type = Annotated[str, typer.Argument(metavar="TYPE", help="Type, such as Dataplane.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the resource.")]

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .differences import change_cell, change_document, is_secret, shown
-from .documents import local_time, rfc3339
 from .events import mesh_of
+from .input.times import past_moment
 from .options import AnyMesh, At, Name, OneMesh, Output, ShowSecrets, Type
-from .output import Column, Format, print_document, print_table, printable
+from .output.differences import change_cell, change_document, is_secret, shown
+from .output.documents import local_time, rfc3339
+from .output.tables import Column, Format, print_document, print_table, printable
 from .session import config_of, open_store, run, say
-from .times import past_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from evstore.blame import Blame, BlamedLeaf
-    from evstore.changed import Diff, ResourceChange
+    from evstore.past.blame import Blame, BlamedLeaf
+    from evstore.past.changed import Diff, ResourceChange
 
-    from .output import Cell
+    from .output.tables import Cell
 
 CHANGE_COLUMNS = (Column("VERSIONS"), Column("CHANGE", least=20))
 _BLAME_COLUMNS = (
@@ -120,7 +120,7 @@ def blame(
 
 
 def _blame_row(leaf: BlamedLeaf, *, secret: bool) -> tuple[Cell, ...]:
-    from evstore.diff import readable
+    from evstore.values.diff import readable
 
     event = leaf.event
     return (

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import keyring
-from .documents import rfc3339
+from .input import keyring
 from .options import Output
-from .output import Format, print_document, printable
-from .progress import progress
+from .output.documents import rfc3339
+from .output.progress import progress
+from .output.tables import Format, print_document, printable
 from .session import UsageError, config_of, quiet, run, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from evstore.anchors import Anchor
-    from evstore.proof import Redacted, Verification
+    from evstore.proof.chain import Redacted, Verification
 
 
 def verify(
@@ -45,7 +45,7 @@ def verify(
     there, and ends with exit code 1. That the end was cut or all of it was made anew, only anchors show.
     """
     from evstore.log import open_log
-    from evstore.proof import verify as verify_
+    from evstore.proof.chain import verify as verify_
 
     config = config_of(context)
     if trust is not None and not anchor:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .documents import key_document
-from .manifests import default_mesh
+from .input.manifests import default_mesh
 from .options import Actor, Name, OneMesh, Output, Type
-from .output import Format, print_document
+from .output.documents import key_document
+from .output.tables import Format, print_document
 from .session import UsageError, actor_of, config_of, open_store, run, say
 
 if TYPE_CHECKING:
-    from evstore.redactor import Redaction
+    from evstore.proof.redactor import Redaction
 
 _SHOWN_MAX = 20
 

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from .input.times import past_moment
 from .options import Output
-from .output import Format, print_document
-from .progress import progress
+from .output.progress import progress
+from .output.tables import Format, print_document
 from .session import config_of, quiet, run, say
-from .times import past_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
+    from evstore.folds.projection import Projections
+    from evstore.folds.resources import Resources
     from evstore.log import Instance, Log
     from evstore.model import StoredEvent
-    from evstore.projection import Projections
-    from evstore.resources import Resources
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +90,8 @@ async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
         InvalidError: `until` lies beyond the head.
     """
     from evstore.clock import boot_microseconds
-    from evstore.history import resolve
-    from evstore.projection import Projections
+    from evstore.folds.projection import Projections
+    from evstore.past.history import resolve
 
     # Before the head: no instance that is asked now can be ahead of it then.
     instances = await log.instances()
@@ -213,7 +213,7 @@ def state_lines(resources: Resources) -> Iterator[bytes]:
     from evstore.codec import canonical
     from evstore.model import Resource
 
-    from .documents import key_document
+    from .output.documents import key_document
 
     records = sorted(resources, key=lambda each: each.key.split("/"))
     for record in records:

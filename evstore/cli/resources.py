@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import documents
-from .manifests import default_mesh
+from .input.manifests import default_mesh
+from .input.times import past_moment
 from .options import (
     Actor,
     AnyMesh,
@@ -21,7 +21,8 @@ from .options import (
     ShowSecrets,
     Type,
 )
-from .output import (
+from .output import documents
+from .output.tables import (
     Column,
     Format,
     print_document,
@@ -30,14 +31,13 @@ from .output import (
     printable,
 )
 from .session import UsageError, actor_of, config_of, open_store, run, say
-from .times import past_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from evstore.model import Event, Resource
-    from evstore.store import Store
+    from evstore.store.facade import Store
 
 
 def get(

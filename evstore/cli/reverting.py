@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from .differences import is_secret, shown
-from .documents import key_document
-from .manifests import default_mesh
+from .input.manifests import default_mesh
+from .input.times import moment
 from .options import Actor, Output, Reason, ShowSecrets
-from .output import Column, Format, print_document, print_table, printable
+from .output.differences import is_secret, shown
+from .output.documents import key_document
+from .output.tables import Column, Format, print_document, print_table, printable
 from .past import print_changes
 from .session import UsageError, actor_of, config_of, open_store, run, say
-from .times import moment
 
 if TYPE_CHECKING:
-    from evstore.revert import Conflict, Revert
+    from evstore.past.revert import Conflict, Revert
 
 _CONFLICT_COLUMNS = (
     Column("CONFLICT", least=24),
@@ -157,7 +157,7 @@ def _conclude(done: Revert, *, dry_run: bool) -> None:
 
 
 def _conflict_row(conflict: Conflict, *, show_secrets: bool) -> tuple[str, ...]:
-    from evstore.diff import readable
+    from evstore.values.diff import readable
 
     secret = is_secret(conflict.key.type, show=show_secrets)
     theirs, ours = (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import typer
 
     from evstore.config import Config
-    from evstore.store import Store
+    from evstore.store.facade import Store
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ def quiet(config: Config) -> Config:
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncGenerator[Store]:
     """Open the store for one command."""
-    from evstore.store import open as open_
+    from evstore.store.facade import open as open_
 
     async with open_(quiet(config)) as store:
         yield store

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from . import charts
 from .events import When
-from .figures import document, per_day, summary
-from .files import written
+from .input.files import written
+from .input.times import moment
 from .options import Output
-from .output import Format, print_document, printable
+from .output import charts
+from .output.figures import document, per_day, summary
+from .output.tables import Format, print_document, printable
 from .session import config_of, quiet, run, say
-from .times import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
-    from evstore.stats import Stats
+    from evstore.past.stats import Stats
 
 _HEIGHT: Final = 5
 _HOUR_COLUMNS: Final = 3
@@ -56,15 +56,13 @@ def stats(
     first, last = moment(since, "--since"), moment(until, "--until")
 
     async def work() -> Stats:
-        from evstore.log import open_log
-        from evstore.stats import stats as stats_
+        from evstore import maintenance
 
-        async with open_log(quiet(config)) as log:
-            return await stats_(log, since=first, until=last)
+        return await maintenance.stats(quiet(config), since=first, until=last)
 
     found = run(work)
     if html is not None:
-        from .stats_page import page
+        from .output.page import page
 
         with written(str(html)) as file:
             file.write(page(found).encode())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .documents import event_document, local_time
 from .options import AnyMesh, Output
-from .output import Format, print_document, printable
+from .output.documents import event_document, local_time
+from .output.tables import Format, print_document, printable
 from .resources import parse_labels
 from .session import UsageError, config_of, open_store, run
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from events import History, create, creations, everything, key
-from evstore.changes import Redact
 from evstore.codec import body_digest
+from evstore.commit.changes import Redact
 from evstore.redaction import redact
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from evstore.cli import app
-from evstore.cli.manifests import GLOBAL_TYPES
+from evstore.cli.input.manifests import GLOBAL_TYPES
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 

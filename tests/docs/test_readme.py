@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docs.blocks import ROOT, Block, blocks
-from evstore import arguments, codec, commands, requests, watch
+from evstore import codec
+from evstore.commit import arguments, commands
 from evstore.config import Limits
+from evstore.folds import requests
+from evstore.watching import tail
 
 if TYPE_CHECKING:
     from evstore.config import Config
@@ -63,7 +66,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         ),
         f"| {limits.command_timeout:.0f} s / {limits.append_timeout:.0f} s (",
         f"| {limits.page_size_max:,} (`pageSizeMax`) |",
-        f"| {limits.tail_events_max:,}, or {watch.TAIL_BYTES_MAX // mib} MiB (",
+        f"| {limits.tail_events_max:,}, or {tail.TAIL_BYTES_MAX // mib} MiB (",
     ):
         assert row in section
 

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 import evstore
+from evstore.commit.live import LiveState
 from evstore.errors import ConfigError, OutcomeUnknownError, UnavailableError
-from evstore.live import LiveState
 from fault.history import (
     adjusted,
     blocked_writers,

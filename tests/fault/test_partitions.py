@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import evstore
-from evstore.live import LiveState
+from evstore.commit.live import LiveState
 from fault.history import checked_history, connected, limited
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 import evstore
-from evstore.changes import Command, Create
+from evstore.commit.changes import Command, Create
+from evstore.commit.live import LiveState
 from evstore.errors import InvalidError, StoreError
-from evstore.live import LiveState
 from fault.history import checked_history, connected, until
 from fault.proxy import Fault, open_proxy
 

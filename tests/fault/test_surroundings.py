@@ -11,12 +11,12 @@ import pytest
 
 import evstore
 from events import History, create, key
-from evstore.commands import TRANSACTION_BYTES_MAX
+from evstore.commit.commands import TRANSACTION_BYTES_MAX
+from evstore.commit.live import LiveState
 from evstore.errors import DivergedError, InvalidError, UnavailableError
-from evstore.live import LiveState
+from evstore.folds.resources import Overlay
 from evstore.log import open_log
 from evstore.model import Head
-from evstore.resources import Overlay
 from fault.history import adjusted, checked_history, limited, superuser, until
 
 if TYPE_CHECKING:

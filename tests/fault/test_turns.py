@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 import evstore
+from evstore.commit.live import LiveState
 from evstore.errors import OutcomeUnknownError, UnavailableError
-from evstore.live import LiveState
 from fault.history import (
     blocked_writers,
     checked_history,

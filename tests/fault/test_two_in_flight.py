@@ -10,10 +10,10 @@ import pytest
 
 import evstore
 from evstore import AlreadyExistsError, InvalidError, Key, Resource, StoreError
-from evstore.changes import Command, Create
-from evstore.committer import SECOND_FROM
-from evstore.live import LiveState
-from evstore.resources import Overlay
+from evstore.commit.changes import Command, Create
+from evstore.commit.committer import SECOND_FROM
+from evstore.commit.live import LiveState
+from evstore.folds.resources import Overlay
 from fault.history import checked_history, limited, until
 from fault.proxy import Fault, Proxy, Request, open_proxy
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from evstore import Config, Store
-    from evstore.batch import Attempt
-    from evstore.resources import State
+    from evstore.commit.batch import Attempt
+    from evstore.folds.resources import State
 
 pytestmark = pytest.mark.fault
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from command import Command
-from evstore.cli import charts
+from evstore.cli.output import charts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,14 +15,14 @@ import zstandard
 from command import Command
 from contract.test_restore import FOREIGN, lived_in
 from events import everything, genesis
-from evstore.cli.files import Source
+from evstore.cli.input.files import Source
 from evstore.codec import event_hash
 from evstore.errors import DivergedError
-from evstore.export import begin_export
-from evstore.exported import ExportedLine, read_header
 from evstore.log import MemoryLog, open_log
 from evstore.maintenance import migrate_up
-from evstore.restore import restore
+from evstore.transfer.export import begin_export
+from evstore.transfer.exported import ExportedLine, read_header
+from evstore.transfer.restore import restore
 from fault.history import connected
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from evstore import Config
     from evstore.log import Log
-    from evstore.restore import Restored
+    from evstore.transfer.restore import Restored
 
 POLICIES: Final = """\
 type: Mesh

@@ -71,7 +71,7 @@ async def failing(*_: object, **__: object) -> None:
 async def test_a_stuck_committer_is_noticed(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evstore.health.STALL_SECONDS", 0.2)
+    monkeypatch.setattr("evstore.instances.health.STALL_SECONDS", 0.2)
     async with backend.open() as store, backend.open() as other:
         monkeypatch.setattr(store._committer, "nudge", lambda: None)
         await other.create("Zone", "west", spec={})
@@ -87,7 +87,7 @@ async def test_a_stuck_committer_is_noticed(
 async def test_a_stuck_follower_is_noticed(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evstore.health.STALL_SECONDS", 0.1)
+    monkeypatch.setattr("evstore.instances.health.STALL_SECONDS", 0.1)
     async with backend.open(poll_interval=0.05) as store:
         assert (await store.health()).ok
         monkeypatch.setattr(store._log, "wait", stuck)
@@ -99,7 +99,7 @@ async def test_a_stuck_follower_is_noticed(
 async def test_heartbeats_that_fail_are_noticed(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evstore.health.STALL_SECONDS", 0.1)
+    monkeypatch.setattr("evstore.instances.health.STALL_SECONDS", 0.1)
     async with backend.open(heartbeat_interval=0.05) as store:
         await healthy(store)
         monkeypatch.setattr(store._log, "beat", failing)

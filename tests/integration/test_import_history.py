@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 
-from evstore.cli.files import opened
 from evstore.cli.importer import Importer, Report
+from evstore.cli.input.files import opened
 from evstore.cli.replay import rebuild, state_lines
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evstore import Config, Event, Lease, Store
-    from evstore.instance import Presence
+    from evstore.instances.instance import Presence
 
     from .conftest import Backend
 
@@ -178,7 +178,7 @@ async def test_a_leader_that_is_not_seen_is_succeeded_after_its_body_has_ended(
             await leads.wait()
             fall_silent(store, monkeypatch)
             # Nor is anything given up: the ttl alone decides.
-            monkeypatch.setattr("evstore.leadership.GIVE_UP_SECONDS", 0.01)
+            monkeypatch.setattr("evstore.instances.leadership.GIVE_UP_SECONDS", 0.01)
             monkeypatch.setattr(store._leaderships, "_remove", give_up_nothing)
             async with other.leadership("task", ttl=SHORT, actor="bob"):
                 order.append("succeeded")

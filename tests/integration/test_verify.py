@@ -8,9 +8,9 @@ import pytest
 
 import evstore
 from evstore import anchors as signing, maintenance
-from evstore.diagnosis import Kind
 from evstore.log import open_log
-from evstore.proof import verify
+from evstore.proof.chain import verify
+from evstore.proof.diagnosis import Kind
 from fault.history import superuser
 from tampering import (
     fill,

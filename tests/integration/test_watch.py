@@ -282,7 +282,7 @@ async def test_where_nothing_exists_the_bookmark_comes_at_once(store: Store) -> 
 async def test_what_exists_comes_in_several_pieces_as_of_one_position(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evstore.watcher.INITIAL_EVENTS_MAX", 7)
+    monkeypatch.setattr("evstore.watching.watcher.INITIAL_EVENTS_MAX", 7)
     async with backend.open() as store:
         await fill(store, 40)
         watch = store.watch(initial=True)

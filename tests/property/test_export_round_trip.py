@@ -10,13 +10,13 @@ import msgspec
 from hypothesis import given, strategies as st
 
 from events import History, create, delete, everything, genesis, key, update
-from evstore.cli.files import Source
+from evstore.cli.input.files import Source
 from evstore.codec import body_digest, body_text
 from evstore.errors import DivergedError, InvalidError
-from evstore.export import begin_export
-from evstore.exported import is_header, read_header
 from evstore.log import MemoryLog
-from evstore.restore import restore
+from evstore.transfer.export import begin_export
+from evstore.transfer.exported import is_header, read_header
+from evstore.transfer.restore import restore
 
 if TYPE_CHECKING:
     from evstore.log import Log

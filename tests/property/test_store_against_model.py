@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 import evstore
 from events import assert_chained, everything
 from evstore import Config, InvalidError, Key, NotFoundError, Resource, StoreError
-from evstore.live import replay
+from evstore.commit.live import replay
 from model import Change, Creation, Deletion, Entry, Model, Step
 
 if TYPE_CHECKING:

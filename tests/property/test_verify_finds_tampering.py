@@ -14,7 +14,7 @@ from evstore import anchors as signing
 from evstore.codec import event_hash
 from evstore.log import MemoryLog
 from evstore.model import Operation
-from evstore.proof import verify
+from evstore.proof.chain import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

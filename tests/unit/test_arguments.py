@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import evstore
-from evstore.arguments import Arguments, check_key
+from evstore.commit.arguments import Arguments, check_key
 from evstore.errors import InvalidError
 from evstore.model import Key
 

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 
 from events import History, create, delete, genesis, key, update
-from evstore.blame import Blaming
-from evstore.changed import content_of
 from evstore.model import Operation
+from evstore.past.blame import Blaming
+from evstore.past.changed import content_of
 
 A = key("a")
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from events import History, assert_chained, create, delete, genesis, key, update
-from evstore.changes import (
+from evstore.commit.changes import (
     Change,
     Command,
     Create,
@@ -21,14 +21,14 @@ from evstore.changes import (
     Precondition,
     Update,
 )
-from evstore.commands import (
+from evstore.commit.commands import (
     TRANSACTION_BYTES_MAX,
     TRANSACTION_EVENTS_MAX,
     Decided,
     Repeated,
     decide,
-    stamp,
 )
+from evstore.commit.stamp import stamp
 from evstore.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -36,14 +36,14 @@ from evstore.errors import (
     NotFoundError,
     StoreError,
 )
+from evstore.folds.requests import RequestOverlay
 from evstore.model import Operation
-from evstore.requests import RequestOverlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-    from evstore.commands import Draft
+    from evstore.commit.commands import Draft
     from evstore.model import Record
 
 LOG = UUID(int=7)

@@ -8,7 +8,7 @@ import jsonpatch
 import pytest
 from hypothesis import given, strategies as st
 
-from evstore.diff import (
+from evstore.values.diff import (
     Difference,
     below,
     differences,

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from evstore.cli.differences import (
+from evstore.cli.output.differences import (
     block,
     difference_document,
     difference_lines,
     is_secret,
     shown,
 )
-from evstore.cli.documents import masked
-from evstore.diff import differences
+from evstore.cli.output.documents import masked
+from evstore.values.diff import differences
 
 
 def lines(

@@ -10,12 +10,12 @@ import pytest
 from events import START, History, create, delete, key, update
 from evstore.clock import to_datetime
 from evstore.errors import InvalidError, NotFoundError
-from evstore.history import record_of, resolve, resource_at, resources_at
 from evstore.log import MemoryLog
 from evstore.model import Filter, Key
+from evstore.past.history import record_of, resolve, resource_at, resources_at
 
 if TYPE_CHECKING:
-    from evstore.changes import Change
+    from evstore.commit.changes import Change
     from evstore.model import StoredEvent
 
 A = Key(type="Dataplane", mesh="default", name="a")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from evstore import interchange
 from evstore.errors import InvalidError
-from evstore.interchange import Line, Operation, Remaining, read_lines
+from evstore.transfer import interchange
+from evstore.transfer.interchange import Line, Operation, Remaining, read_lines
 
 CREATE = {"op": "create", "type": "Mesh", "mesh": "", "name": "a", "spec": {}}
 UPDATE = {**CREATE, "op": "update"}

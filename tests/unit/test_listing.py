@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 import evstore
 from evstore import DivergedError, InvalidError, Key
-from evstore.listing import LISTINGS_KEPT_MAX
+from evstore.past.listing import LISTINGS_KEPT_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from evstore.cli.manifests import Manifest, default_mesh, read_manifests, unique
+from evstore.cli.input.manifests import Manifest, default_mesh, read_manifests, unique
 from evstore.errors import InvalidError
 from evstore.model import Key
 

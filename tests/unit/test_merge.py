@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from evstore.diff import same
-from evstore.merge import Clash, merge
+from evstore.values.diff import same
+from evstore.values.merge import Clash, merge
 from values import VALUES
 
 ABSENT = msgspec.UNSET

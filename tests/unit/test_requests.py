@@ -12,14 +12,14 @@ import pytest
 import evstore
 from events import START, History, create, delete, genesis, key
 from evstore.errors import ConflictError
-from evstore.model import Operation, StoredEvent
-from evstore.requests import (
+from evstore.folds.requests import (
     MEMORY_MICROSECONDS,
     MEMORY_REQUESTS_MAX,
     Request,
     RequestOverlay,
     Requests,
 )
+from evstore.model import Operation, StoredEvent
 
 HOUR = 3_600_000_000
 

@@ -14,8 +14,8 @@ from hypothesis import given, strategies as st
 from events import NOTHING, History, create, delete, genesis, key, update
 from evstore.codec import body_digest
 from evstore.errors import StoreError
+from evstore.folds.resources import Overlay, Resources, fold, owner_of
 from evstore.model import Operation, StoredEvent
-from evstore.resources import Overlay, Resources, fold, owner_of
 
 if TYPE_CHECKING:
     import random

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evstore.cli.input.times import local_now, moment, parse_moment, past_moment
 from evstore.cli.session import UsageError
-from evstore.cli.times import local_now, moment, parse_moment, past_moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,11 +7,11 @@ import asyncio  # noqa: TID251 - answers are futures
 import pytest
 
 from evstore import UnavailableError
-from evstore.batch import Pending
-from evstore.changes import Command, Create
 from evstore.clock import boot_microseconds
+from evstore.commit.batch import Pending
+from evstore.commit.changes import Command, Create
+from evstore.commit.waiting import Waiting
 from evstore.config import Limits
-from evstore.waiting import Waiting
 
 SIZE = len(b"{}") + len(b"null") + len(b"{}")
 

@@ -11,8 +11,8 @@ from events import History, create, creations, key, update
 from evstore.errors import DivergedError
 from evstore.log import MemoryLog
 from evstore.model import ANY, Filter
-from evstore.watch import SLICE_EVENTS_MAX, TAIL_BYTES_MAX, Tail
-from evstore.watcher import Batch, Watcher
+from evstore.watching.tail import SLICE_EVENTS_MAX, TAIL_BYTES_MAX, Tail
+from evstore.watching.watcher import Batch, Watcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -291,7 +291,7 @@ async def test_a_bookmark_never_leads_events(
 ) -> None:
     """While the watcher reads from the log, the tail and the log move on."""
     # One is due at any time: no other rule holds back a wrong one.
-    monkeypatch.setattr("evstore.watcher.BOOKMARK_SECONDS", 0.0)
+    monkeypatch.setattr("evstore.watching.watcher.BOOKMARK_SECONDS", 0.0)
     tail = Tail(0, events_max=1)
     await grow(log, tail, history, ["a", "b"])
     barrier, reading = anyio.Event(), anyio.Event()
@@ -333,7 +333,7 @@ async def test_a_bookmark_never_leads_events(
 async def test_a_bookmark_comes_now_and_then_where_nothing_passes(
     log: MemoryLog, history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("evstore.watcher.BOOKMARK_SECONDS", 0.05)
+    monkeypatch.setattr("evstore.watching.watcher.BOOKMARK_SECONDS", 0.05)
     tail = Tail(0, events_max=100)
     one = watcher(log, tail, history, where=Filter(type="Mesh"), bookmarks=True)
     places: list[int] = []

@@ -1,0 +1,1 @@
+"""What commands are given: manifests, files of lines, keys, moments."""

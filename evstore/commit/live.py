@@ -1,0 +1,112 @@
+"""The state that this process keeps up with the log, and hands on to its watchers.
+
+Only the committer changes it: after an append of its own, or with what it reads on.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from evstore.clock import boot_microseconds
+from evstore.errors import DivergedError, StoreError
+from evstore.folds.projection import Projections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evstore.log import Log
+    from evstore.model import StoredEvent
+    from evstore.watching.tail import Tail
+
+    from .batch import Attempt
+
+logger = logging.getLogger(__name__)
+
+FOREIGN_MICROSECONDS: Final = 20_000
+
+
+class LiveState:
+    """The projections at the place that this process has reached, and the tail."""
+
+    def __init__(self, log: Log, projections: Projections, tail: Tail) -> None:
+        self.projections = projections
+        self.tail = tail
+        self._log = log
+        self._foreign_at = -FOREIGN_MICROSECONDS
+        self._out_of_touch = False
+
+    @property
+    def contended(self) -> bool:
+        """Whether another instance has appended within the last 20 ms."""
+        return boot_microseconds() - self._foreign_at < FOREIGN_MICROSECONDS
+
+    def settle(self, attempt: Attempt) -> None:
+        """The attempt's events stand in the log: fold them, then tell the callers."""
+        if attempt.events:
+            self.projections.adopt(attempt.events, attempt.resources, attempt.requests)
+            self.tail.publish(attempt.events)
+        attempt.answer()
+
+    def follow(self, events: Sequence[StoredEvent]) -> None:
+        """Take in the next events, which another instance has appended."""
+        if events:
+            self._foreign_at = boot_microseconds()
+            self.projections.apply(events)
+            self.tail.publish(events)
+
+    async def read_on(self) -> bool:
+        """Take in all that follows in the log; return whether there was anything.
+
+        Raises:
+            DivergedError: the log has lost the place that we have reached.
+            UnavailableError: the log cannot be reached.
+        """
+        found = False
+        while events := await self._log.read_on(self.projections.head):
+            found = True
+            self.follow(events)
+        return found
+
+    async def catch_up(self) -> None:
+        """Take in all that follows; rebuild the state where the log is not the same.
+
+        Where the log cannot be reached, the next call tries again: nobody waits for
+        this one's answer.
+        """
+        try:
+            try:
+                await self.read_on()
+            except DivergedError:
+                await self._rebuild()
+        except StoreError as error:
+            if not self._out_of_touch:
+                logger.warning("cannot follow the log, will try again: %s", error)
+            self._out_of_touch = True
+        else:
+            if self._out_of_touch:
+                position = self.projections.position
+                logger.warning("follows the log again, at %s", position)
+            self._out_of_touch = False
+
+    async def _rebuild(self) -> None:
+        """Fold the log from its beginning: it is not the one that was followed.
+
+        Raises:
+            DivergedError: another log is behind the address; the old state stays, and
+                whoever watches is told.
+        """
+        try:
+            await self._log.connect()
+            self.projections = await replay(self._log)
+        finally:
+            self.tail.diverge(self.projections.position)
+
+
+async def replay(log: Log) -> Projections:
+    """Fold a log from its first event to its head."""
+    projections = Projections(log.genesis)
+    head = await log.head()
+    async for events in log.replay(after=0, until=head.position):
+        projections.apply(events)
+    return projections

@@ -1,0 +1,1 @@
+"""What the log comes to: current state and known request ids, by one pass over events."""

@@ -1,0 +1,1 @@
+"""Stores beside each other: following, heartbeats, health, leadership."""

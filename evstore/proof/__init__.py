@@ -1,0 +1,1 @@
+"""Evidence: the chain of hashes recomputed, anchors signed, redactions announced first."""

@@ -1,0 +1,5 @@
+"""The facade: what an embedding control plane sees."""
+
+from .facade import Store, open  # noqa: A004 - evstore.open reads as it should
+
+__all__ = ["Store", "open"]

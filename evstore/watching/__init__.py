@@ -1,0 +1,1 @@
+"""Watches: the newest events once for all, and each watcher's own place among them."""
