@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 SCRIPTS = (
     "append",
+    "costs",
     "instances",
     "growth",
     "watch",

@@ -120,8 +120,10 @@ async def watched(
                 async def load_up() -> None:
                     loaded.append(await busy.run(seconds))
 
-                tasks.start_soon(load_up)
-            called = await probe(store, seconds)
+            async with anyio.create_task_group() as both:
+                if rate is None:
+                    both.start_soon(load_up)
+                called = await probe(store, seconds)
             last = list(called)[-1]
             if pipe is None:
                 seen = await watching.until(last)

@@ -39,7 +39,8 @@ async function main() {
   await store.close();
   await pool.end().catch(() => {}); // the store may have ended it
   const found = { count: latencies.length, seconds: Number(milliseconds) / 1e3, latencies };
-  console.log(JSON.stringify(found));
+  // An exit does not wait for what a pipe has not taken yet.
+  await new Promise((written) => process.stdout.write(`${JSON.stringify(found)}\n`, written));
 }
 
 main().then(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from evstore.clock import boot_microseconds
 from evstore.errors import StoreError
 
 from .connections import connect, translated
@@ -28,6 +29,7 @@ _ALIVE: Final = prepared("alive", b"SELECT 1")
 RETRY_SECONDS: Final = 1.0
 # Writers notify at most so often: those who were woken look again after it.
 NOTIFY_PAUSE_SECONDS: Final = 0.004
+_AGAIN_MICROSECONDS: Final = int(2 * NOTIFY_PAUSE_SECONDS * 1e6)
 QUIET_SECONDS: Final = 30.0
 
 
@@ -39,7 +41,7 @@ class Listener:
         self._seconds = config.connection_timeout
         self._is_own = is_own
         self._woken = anyio.Event()
-        self._heard_something = False
+        self._again_at = 0
         self._wire: Wire | None = None
         self._listening = False
         self._closing = False
@@ -98,11 +100,13 @@ class Listener:
         """Return after a notification that came since the last wait, or in `seconds`.
 
         A writer does not notify again for `NOTIFY_PAUSE_SECONDS`: the wait after one that
-        heard something is as short as that.
+        heard something ends soon after that.
         """
-        if self._heard_something:
-            seconds = min(seconds, 2 * NOTIFY_PAUSE_SECONDS)
+        again_in = (self._again_at - boot_microseconds()) / 1e6
+        if self._again_at:
+            seconds = min(seconds, max(0.0, again_in))
         with anyio.move_on_after(seconds):
             await self._woken.wait()
-        self._heard_something = self._woken.is_set()
+        heard = self._woken.is_set()
+        self._again_at = boot_microseconds() + _AGAIN_MICROSECONDS if heard else 0
         self._woken = anyio.Event()
