@@ -59,6 +59,21 @@ async def probe(store: Store, seconds: float) -> dict[str, float]:
     return called
 
 
+async def _probe_under_load(
+    store: Store, seconds: float, loaded: list[Load]
+) -> dict[str, float]:
+    """Probe while callers of the same store make all changes that they can."""
+    busy = Callers(store, BUSY_CALLERS)
+    await busy.prepare()
+
+    async def load_up() -> None:
+        loaded.append(await busy.run(seconds))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(load_up)
+        return await probe(store, seconds)
+
+
 class Watching:
     """A watch that notes when it has what."""
 
@@ -114,15 +129,8 @@ async def watched(
                 tasks.start_soon(watching.run)
             loaded: list[Load] = []
             if rate is None:
-                busy = Callers(store, BUSY_CALLERS)
-                await busy.prepare()
-
-                async def load_up() -> None:
-                    loaded.append(await busy.run(seconds))
-
-            async with anyio.create_task_group() as both:
-                if rate is None:
-                    both.start_soon(load_up)
+                called = await _probe_under_load(store, seconds, loaded)
+            else:
                 called = await probe(store, seconds)
             last = list(called)[-1]
             if pipe is None:
