@@ -1,6 +1,6 @@
 """etcd, one server, by its own Go client: etcd.go, which the installer compiles.
 
-A change is a transaction that compares the key's revision, as Kubernetes does it.
+A change is a transaction that compares when the key was last changed, as Kubernetes does it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Etcd:
             [found, "--version"], capture_output=True, check=True, text=True
         ).stdout.split()
         self.about = (
-            f"{words[2]}, one server: a transaction that compares the key's revision;"
+            f"{words[2]}, one server: a transaction that compares when the key was last changed;"
             " etcd's own Go client, a connection for each client"
         )
         self._runs = 0
