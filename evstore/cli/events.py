@@ -10,7 +10,18 @@ import typer
 
 from .input.manifests import default_mesh
 from .input.times import moment
-from .options import AnyMesh, Name, OneMesh, Output, ShowSecrets, Type
+from .options import (
+    AnyActor,
+    AnyMesh,
+    AnyName,
+    AnyType,
+    Name,
+    OneMesh,
+    Output,
+    ShowSecrets,
+    Type,
+    When,
+)
 from .output.differences import block, difference_document, difference_lines, is_secret
 from .output.documents import event_document, local_time
 from .output.tables import Column, Format, Table, print_document, print_table, printable
@@ -35,24 +46,13 @@ _LOG_COLUMNS: Final = (
 )
 _DIFF_COLUMNS: Final = (Column("POS"), Column("CHANGE", least=20))
 
-When = Annotated[
-    str | None,
-    typer.Option(metavar="WHEN", help="A position, a time, `2h` ago, `today 9:00`."),
-]
-
 
 def log(
     context: typer.Context,
-    type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
-    ] = None,
+    type_: AnyType = None,
     mesh: AnyMesh = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this name.")
-    ] = None,
-    actor: Annotated[
-        str | None, typer.Option(metavar="WHO", help="Only changes of this actor.")
-    ] = None,
+    name: AnyName = None,
+    actor: AnyActor = None,
     operation: Annotated[
         str | None,
         typer.Option(

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .events import When
 from .input.files import STANDARD, written
 from .input.times import moment, past_moment
-from .options import AnyMesh, At
+from .options import AnyActor, AnyMesh, AnyName, AnyType, At, When
 from .output.progress import progress
 from .session import UsageError, config_of, quiet, run, say
 
@@ -23,16 +22,10 @@ if TYPE_CHECKING:
 
 def export(
     context: typer.Context,
-    type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
-    ] = None,
+    type_: AnyType = None,
     mesh: AnyMesh = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this name.")
-    ] = None,
-    actor: Annotated[
-        str | None, typer.Option(metavar="WHO", help="Only changes of this actor.")
-    ] = None,
+    name: AnyName = None,
+    actor: AnyActor = None,
     since: When = None,
     until: When = None,
     state: Annotated[

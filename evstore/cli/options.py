@@ -27,6 +27,16 @@ OneMesh = Annotated[
         help="Mesh of the resource; without it, `default`, and none for global types.",
     ),
 ]
+AnyType = Annotated[
+    str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
+]
+AnyName = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Only this name.")
+]
+AnyActor = Annotated[
+    str | None,
+    typer.Option("--actor", metavar="WHO", help="Only changes of this actor."),
+]
 AnyMesh = Annotated[
     str | None, typer.Option(metavar="MESH", help="Only this mesh; '' is none.")
 ]
@@ -40,6 +50,10 @@ Labels = Annotated[
 ]
 NameContains = Annotated[
     str | None, typer.Option(metavar="TEXT", help="Only names with this in them.")
+]
+When = Annotated[
+    str | None,
+    typer.Option(metavar="WHEN", help="A position, a time, `2h` ago, `today 9:00`."),
 ]
 At = Annotated[
     str | None,

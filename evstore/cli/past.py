@@ -8,7 +8,17 @@ import typer
 
 from .events import mesh_of
 from .input.times import past_moment
-from .options import AnyMesh, At, Name, OneMesh, Output, ShowSecrets, Type
+from .options import (
+    AnyMesh,
+    AnyName,
+    AnyType,
+    At,
+    Name,
+    OneMesh,
+    Output,
+    ShowSecrets,
+    Type,
+)
 from .output.differences import change_cell, change_document, is_secret, shown
 from .output.documents import local_time, rfc3339
 from .output.tables import Column, Format, print_document, print_table, printable
@@ -41,13 +51,9 @@ def diff(
     to: Annotated[
         str, typer.Argument(metavar="TO", help="The same; without it, now.")
     ] = "now",
-    type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
-    ] = None,
+    type_: AnyType = None,
     mesh: AnyMesh = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this name.")
-    ] = None,
+    name: AnyName = None,
     show_secrets: ShowSecrets = False,
     output: Output = Format.TABLE,
 ) -> None:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from .events import When
 from .input.files import written
 from .input.times import moment
-from .options import Output
+from .options import Output, When
 from .output import charts
 from .output.figures import document, per_day, summary
 from .output.tables import Format, print_document, printable

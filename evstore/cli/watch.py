@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .options import AnyMesh, Output
+from .options import AnyMesh, AnyName, AnyType, Output
 from .output.documents import event_document, local_time
 from .output.tables import Format, print_document, printable
 from .resources import parse_labels
@@ -25,13 +25,9 @@ _HEAD: Final = _ROW.format("POS", "TIME", "ACTOR", "CHANGE", "RESOURCE")
 
 def watch(
     context: typer.Context,
-    type_: Annotated[
-        str | None, typer.Option("--type", metavar="TYPE", help="Only this type.")
-    ] = None,
+    type_: AnyType = None,
     mesh: AnyMesh = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this name.")
-    ] = None,
+    name: AnyName = None,
     label: Annotated[
         list[str] | None,
         typer.Option(

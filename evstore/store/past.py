@@ -22,9 +22,9 @@ from evstore.past.history import At, microseconds, record_of, resolve
 from .queries import Queries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
-    from evstore.model import Record
+    from evstore.model import Record, StoredEvent
 
 
 class Past(Queries):
@@ -74,11 +74,8 @@ class Past(Queries):
             reason=reason,
             reserved=True,
         )
-        after, last = await self._bounds(after, since, until)
-        if limit is not None:
-            check_position(limit, "limit")
-        chunks = self._log.read(
-            after=after, until=last, where=where, reverse=reverse, limit=limit
+        chunks = await self._chunks(
+            where, after, since, until, reverse=reverse, limit=limit
         )
         async for chunk in chunks:
             for stored in chunk:
@@ -116,11 +113,8 @@ class Past(Queries):
             reason=reason,
             reserved=True,
         )
-        after, until = await self._bounds(after, since, until)
-        if limit is not None:
-            check_position(limit, "limit")
-        chunks = self._log.read(
-            after=after, until=until, where=where, reverse=reverse, limit=limit
+        chunks = await self._chunks(
+            where, after, since, until, reverse=reverse, limit=limit
         )
         # Whether a filter can hide an event between two others of a resource.
         whole = where == Filter(type=where.type, mesh=where.mesh, name=where.name)
@@ -133,6 +127,23 @@ class Past(Queries):
                     event=self._event(stored),
                     before=None if previous is None else self._event(previous),
                 )
+
+    async def _chunks(
+        self,
+        where: Filter,
+        after: int,
+        since: At | None,
+        until: At | None,
+        *,
+        reverse: bool,
+        limit: int | None,
+    ) -> AsyncIterator[list[StoredEvent]]:
+        after, last = await self._bounds(after, since, until)
+        if limit is not None:
+            check_position(limit, "limit")
+        return self._log.read(
+            after=after, until=last, where=where, reverse=reverse, limit=limit
+        )
 
     async def diff(
         self,
