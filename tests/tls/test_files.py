@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import pwd
 import re
 import subprocess
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from certificates import Certificate
     from servers import DebianServer
     from tls.kinds import Make
 
@@ -36,11 +38,10 @@ pytestmark = pytest.mark.slow
 
 USER: Final = "kuma_cert"
 KEY: Final = r"store\.postgres\.tls\.keyPath"
-_SECONDS_MAX: Final = 50
+_SECONDS_MAX: Final = 30
 
-# Connects twice with each mode: as whoever runs it, which also loads all that it needs,
-# and when it may not read the key any more.
-CHILD: Final = """
+# What both children do first.
+ATTEMPT: Final = """
 import os, sys
 import anyio, evstore
 from evstore.config import TlsMode
@@ -55,8 +56,12 @@ async def attempt(mode):
     else:
         print(mode, "connected")
 
+modes = [mode for mode in TlsMode if mode is not TlsMode.DISABLE]
+"""
+# Connects as whoever runs it, which also loads all that it needs, and again when it may
+# not read the key any more.
+DEPRIVED: Final = f"""{ATTEMPT}
 async def main():
-    modes = [mode for mode in TlsMode if mode is not TlsMode.DISABLE]
     for mode in modes:
         await attempt(mode)
     if os.geteuid() == 0:
@@ -70,6 +75,15 @@ async def main():
         await attempt(mode)
 
 anyio.run(main)
+"""
+# The first terminal that a new session opens is the one that it can be asked at.
+AT_A_TERMINAL: Final = f"""{ATTEMPT}
+async def main():
+    for mode in modes:
+        await attempt(mode)
+
+with open(sys.argv[1], "r+b", buffering=0), open("/dev/tty", "r+b", buffering=0):
+    anyio.run(main)
 """
 
 
@@ -179,33 +193,72 @@ async def test_a_key_that_root_shares_with_a_group_is_used(
         assert re.search(rf"has group or world access.* {KEY}", await refused(config))
 
 
-def test_a_key_that_this_user_may_not_read_is_named(
-    servers: Servers, right: DebianServer
-) -> None:
-    pair = servers.authority.issue(USER)
+def child(
+    program: str, argument: str, *, port: int, ca_path: Path, pair: Certificate
+) -> list[str]:
+    """Run a program that connects; return the lines that it printed."""
     given = {
         "TYPE": "postgres",
         "POSTGRES_HOST": "localhost",
-        "POSTGRES_PORT": str(right.port),
+        "POSTGRES_PORT": str(port),
         "POSTGRES_USER": USER,
         "POSTGRES_PASSWORD": PASSWORD,
-        "POSTGRES_TLS_CA_PATH": str(servers.root.ca_path),
+        "POSTGRES_TLS_CA_PATH": str(ca_path),
         "POSTGRES_TLS_CERT_PATH": str(pair.cert_path),
         "POSTGRES_TLS_KEY_PATH": str(pair.key_path),
     }
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, str(pwd.getpwnam("nobody").pw_uid)],
+        [sys.executable, "-c", program, argument],
         env=os.environ | {f"KUMA_STORE_{name}": text for name, text in given.items()},
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         check=True,
+        start_new_session=True,
         text=True,
         timeout=_SECONDS_MAX,
     )
-    lines = done.stdout.splitlines()
+    return done.stdout.splitlines()
+
+
+def test_a_key_that_this_user_may_not_read_is_named(
+    servers: Servers, right: DebianServer
+) -> None:
+    nobody = str(pwd.getpwnam("nobody").pw_uid)
+    lines = child(
+        DEPRIVED,
+        nobody,
+        port=right.port,
+        ca_path=servers.root.ca_path,
+        pair=servers.authority.issue(USER),
+    )
     assert lines[:3] == [f"{mode} connected" for mode in ENCRYPTED]
     for mode, line in zip(ENCRYPTED, lines[3:], strict=True):
         refusal = rf"{mode} ConfigError .*could not load private key file.* {KEY} must"
         assert re.match(refusal, line)
+
+
+def test_nobody_is_asked_for_a_passphrase_at_the_terminal(
+    servers: Servers, right: DebianServer
+) -> None:
+    pair = servers.authority.issue(USER)
+    locked_key(pair.key_path)
+    ours, theirs = pty.openpty()
+    try:
+        lines = child(
+            AT_A_TERMINAL,
+            os.ttyname(theirs),
+            port=right.port,
+            ca_path=servers.root.ca_path,
+            pair=pair,
+        )
+        os.set_blocking(ours, False)
+        with pytest.raises(BlockingIOError):
+            os.read(ours, 1)
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    for mode, line in zip(ENCRYPTED, lines, strict=True):
+        assert re.match(rf"{mode} ConfigError .* {KEY} must", line)
 
 
 @pytest.mark.parametrize("mode", ENCRYPTED)
