@@ -13,7 +13,7 @@ import pytest
 
 from evstore.embedded import EmbeddedServer
 from evstore.maintenance import migrate_up
-from servers import DebianServer, debian_programs, short_folder
+from servers import short_folder
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -78,14 +78,6 @@ def unmigrated_config(server: EmbeddedServer) -> Iterator[Config]:
     """Return the configuration of an empty database of the test's own."""
     with _database(server, template=None) as config:
         yield config
-
-
-@pytest.fixture(scope="session")
-def debian_postgres() -> Iterator[DebianServer]:
-    """Return a server with TLS, from Debian's package."""
-    programs = debian_programs()
-    with short_folder() as folder, DebianServer(programs, folder) as running:
-        yield running
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 The names, defaults and meanings are those of the store of Kuma, whose place this one
 takes, so that a control plane's file and variables can stay as they are. Kuma's
-settings `driverName`, `maxListQueryElements`, `cache` and `unsafeDelete` are accepted
-without effect; `catalog.IGNORED` says why. What Kuma has no setting for is under
+settings that have no effect here are accepted; `catalog.IGNORED` names them and says
+why. What Kuma has no setting for is under
 `store.evstore`.
 """
 

@@ -95,6 +95,14 @@ IGNORED: Final = (
         " memory, without a query.",
     ),
     Ignored(
+        "store.postgres.minReconnectInterval",
+        "It paces the reconnects of one of Kuma's drivers; evstore has its own pace.",
+    ),
+    Ignored(
+        "store.postgres.maxReconnectInterval",
+        "As `minReconnectInterval`.",
+    ),
+    Ignored(
         "store.cache.*",
         "It bounds how stale Kuma's cache of query results may be; evstore's state in"
         " memory follows the log, so there is nothing to expire.",

@@ -169,17 +169,22 @@ class _Loading:
                 f"{name!r} does not hold {allowed}, {_PASSWORD_BYTES_MAX} bytes at most",
             )
 
-    def _check_rules(self, section: type[Section], path: Path) -> None:
+    def _check_rules(self, section: type[Section], path: Path) -> dict[str, object]:
+        """Check a section and those within; return its values by their names."""
         values: dict[str, object] = {}
         for info in msgspec.structs.fields(section):
             here = (*path, info.name)
             if field_of(info.type) is None:
-                self._check_rules(info.type, here)
+                within = self._check_rules(info.type, here)
+                values |= {f"{info.name}.{name}": within[name] for name in within}
             elif here not in self._failed:
                 values[info.name] = self._values.get(here, info.default)
         self._mistakes += broken(
-            section.RULES, values, lambda name: self._name_of((*path, name))
+            section.RULES,
+            values,
+            lambda name: self._name_of((*path, *name.split("."))),
         )
+        return values
 
     def _name_of(self, path: Path) -> str:
         if path in self._given:

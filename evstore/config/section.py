@@ -102,11 +102,40 @@ class Needed(msgspec.Struct, frozen=True):
         return f"{name(self.switch)}: {switch} needs {name(self.field)} too"
 
 
-Rule = Together | NotAbove | Needed
+class OverNetwork(msgspec.Struct, frozen=True):
+    """A switch is off where a host is a socket folder."""
+
+    host: str
+    switch: str
+    off: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that must be right before this can be checked."""
+        return (self.host, self.switch)
+
+    def mistake(
+        self, values: Mapping[str, object], name: Callable[[str], str]
+    ) -> str | None:
+        """Return what is wrong, in the words by which the user knows the settings."""
+        folder = any(host.startswith("/") for host in str(values[self.host]).split(","))
+        if not folder or values[self.switch] == self.off:
+            return None
+        return (
+            f"{name(self.switch)}: {as_text(values[self.switch])} is impossible through"
+            f" a socket folder, which is in {name(self.host)};"
+            f" {as_text(self.off)} is allowed there"
+        )
+
+
+Rule = Together | NotAbove | Needed | OverNetwork
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """A group of settings, checked wherever it is made."""
+    """A group of settings, checked wherever it is made.
+
+    A rule names a field of a section within by a path with a dot, such as `tls.mode`.
+    """
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
 
@@ -154,7 +183,10 @@ def _settle(section: Section) -> list[str]:
         value: object = getattr(section, info.name)
         field = field_of(info.type)
         if field is None:
-            if not isinstance(value, info.type):
+            if isinstance(value, Section) and isinstance(value, info.type):
+                within = msgspec.structs.asdict(value)
+                values |= {f"{info.name}.{name}": within[name] for name in within}
+            else:
                 mistakes.append(f"{owner}.{info.name}: not a {info.type.__name__}")
             continue
         try:

@@ -21,7 +21,15 @@ from .kinds import (
     Span,
     Whole,
 )
-from .section import MASK, Field, Needed, NotAbove, Section, Together
+from .section import (
+    MASK,
+    Field,
+    Needed,
+    NotAbove,
+    OverNetwork,
+    Section,
+    Together,
+)
 
 _CONNECTIONS_DEFAULT: Final = 50
 _CONNECTION_TIMEOUT_DEFAULT: Final = 5.0
@@ -115,6 +123,9 @@ class PostgresConfig(Section, frozen=True, kw_only=True):
     RULES = (
         NotAbove("min_open_connections", "max_open_connections"),
         NotAbove("max_connection_lifetime_jitter", "max_connection_lifetime"),
+        # libpq sends nothing encrypted through a socket, whatever it is told.
+        OverNetwork("host", "tls.mode", off=TlsMode.DISABLE),
+        OverNetwork("read_replica.host", "tls.mode", off=TlsMode.DISABLE),
     )
 
     host: Annotated[

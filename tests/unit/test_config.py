@@ -245,12 +245,18 @@ def test_an_empty_variable_is_unset_except_the_password(key: str, write: Any) ->
     assert found == ("" if key == "store.postgres.password" else sample.value)
 
 
+@pytest.mark.parametrize("key", SAMPLES)
 def test_the_environment_wins_over_the_file_even_where_that_is_wrong(
-    write: Any,
+    key: str, write: Any
 ) -> None:
-    path = write("store: {postgres: {host: db, port: none}}")
-    config = load_config(path, environ={"KUMA_STORE_POSTGRES_PORT": "1"})
-    assert (config.postgres.host, config.postgres.port) == ("db", 1)
+    sample = SAMPLES[key]
+    environ = {
+        f"KUMA_STORE_{name}": text
+        for name, text in ({sample.variable: sample.text} | sample.with_it).items()
+    }
+    path = write(yaml_of(key, '"not \\0 at all"'))
+    found = value_at(load_config(path, environ=environ), DECLARED[key])
+    assert found == sample.value
 
 
 def test_without_an_environ_that_of_the_process_is_taken(
@@ -349,7 +355,11 @@ def test_settings_of_kuma_without_effect_are_accepted(write: Any) -> None:
         "store:\n"
         "  unsafeDelete: true\n"
         "  cache: {enabled: true, expirationTime: 1s, anything: []}\n"
-        "  postgres: {driverName: pgx, maxListQueryElements: 111}\n"
+        "  postgres:\n"
+        "    driverName: pgx\n"
+        "    maxListQueryElements: 111\n"
+        "    minReconnectInterval: 10s\n"
+        "    maxReconnectInterval: 60s\n"
     )
     environ = {
         "KUMA_STORE_CACHE_ENABLED": "maybe",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from evstore.config import (
-    Config,
-    load_config,
-)
+from evstore.config import Config, load_config
+from evstore.config.catalog import SETTINGS, Declaration
 from evstore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from evstore.config.kinds import Kind
 
 SECRET = "hunter2"
 DURATION = "a duration with its unit, such as 200ms, 5s or 1h30m"
@@ -286,3 +288,68 @@ def test_bounds_between_settings_are_told_with_both_values(path: Path) -> None:
             " the value of store.postgres.maxConnectionLifetime (F:1:44)"
         ),
     ]
+
+
+def wrong(declaration: Declaration) -> str:
+    """Return a text that a setting cannot have."""
+    texts = ("wrong", f"{SECRET}\0" if declaration.field.secret else "a\0b")
+    return next(text for text in texts if not readable(declaration.field.kind, text))
+
+
+def readable(kind: Kind, text: str) -> bool:
+    try:
+        kind.read(text)
+    except ValueError:
+        return False
+    return True
+
+
+def told(declaration: Declaration) -> str:
+    kind = declaration.field.kind
+    shown = "the value" if declaration.field.secret else repr(wrong(declaration))
+    return f"{shown} is not {kind.allowed(written=True)}"
+
+
+@pytest.mark.parametrize("declaration", SETTINGS, ids=lambda each: each.key)
+def test_every_setting_is_checked_wherever_it_comes_from(
+    path: Path, declaration: Declaration
+) -> None:
+    name = declaration.variable("MESH")
+    with pytest.raises(ConfigError) as caught:
+        load_config(environ={name: wrong(declaration)}, prefix="MESH")
+    assert str(caught.value) == f"{name}: {told(declaration)}"
+    written = declaration.key.upper()
+    *sections, last = written.split(".")
+    opened = "".join(f"{section}: {{" for section in sections)
+    text = wrong(declaration).replace("\0", "\\0")
+    content = f'{opened}{last}: "{text}"{"}" * len(sections)}'
+    expected = f"{written} (F:1:{len(opened) + 1}): {told(declaration)}"
+    assert complaint(path, content) == expected
+
+
+def test_all_settings_that_are_wrong_are_told_at_once(path: Path) -> None:
+    path.write_text("", encoding="utf-8")
+    environ = {each.variable("KUMA"): wrong(each) for each in SETTINGS}
+    found = complaint(path, "", **environ)
+    assert found.splitlines() == [
+        f"{each.variable('KUMA')}: {told(each)}" for each in SETTINGS
+    ]
+
+
+@pytest.mark.parametrize("mode", ["verifyNone", "verifyCa", "verifyFull"])
+@pytest.mark.parametrize("host", ["/run/postgresql", "db,/run/postgresql"])
+def test_nothing_is_encrypted_through_a_socket_folder(
+    path: Path, mode: str, host: str
+) -> None:
+    content = f"store: {{postgres: {{tls: {{mode: {mode}, caPath: /ca}}}}}}"
+    beginning = f"store.postgres.tls.mode (F:1:26): {mode} is impossible through a"
+    end = "; disable is allowed there"
+    for variable in ("POSTGRES_HOST", "POSTGRES_READ_REPLICA_HOST"):
+        name = f"KUMA_STORE_{variable}"
+        found = complaint(path, content, **{name: host})
+        assert found == f"{beginning} socket folder, which is in {name}{end}"
+    environ = {
+        "KUMA_STORE_POSTGRES_HOST": host,
+        "KUMA_STORE_POSTGRES_TLS_MODE": "disable",
+    }
+    assert load_config(path, environ=environ).postgres.host == host

@@ -86,6 +86,15 @@ from evstore.errors import ConfigError
             "TlsConfig.mode: verifyFull needs TlsConfig.ca_path too",
         ),
         (
+            lambda: PostgresConfig(
+                host="/run/postgresql", tls=TlsConfig(mode=TlsMode.VERIFY_NONE)
+            ),
+            (
+                "PostgresConfig.tls.mode: verifyNone is impossible through a socket folder,"
+                " which is in PostgresConfig.host; disable is allowed there"
+            ),
+        ),
+        (
             lambda: TlsConfig(key_path="/key"),
             "TlsConfig.key_path: needs TlsConfig.cert_path too",
         ),

@@ -17,10 +17,10 @@ import psycopg
 from psycopg import pq
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from evstore.config import TlsMode
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
-from . import statements
+from . import refusals, statements
+from .tls import NO_FILE, tls_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
@@ -64,23 +64,17 @@ def _without_environment() -> Generator[None]:
 
 Pool = AsyncConnectionPool[Connection]
 
-_SSL_MODES: Final = {
-    TlsMode.DISABLE: "disable",
-    TlsMode.VERIFY_NONE: "require",
-    TlsMode.VERIFY_CA: "verify-ca",
-    TlsMode.VERIFY_FULL: "verify-full",
-}
-_CHECKED: Final = (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
 _LIBPQ_16: Final = 160_000
-# No file can be below a device: libpq finds nothing there and looks nowhere else.
-_NO_FILE: Final = "/dev/null/none"
 # The writer and the listener have connections of their own beside the pool.
 _OUTSIDE_POOL: Final = 2
 
 
 def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
-    """Return what to hand to `psycopg.connect` for a connection with this purpose."""
-    tls = config.tls
+    """Return what to hand to `psycopg.connect` for a connection with this purpose.
+
+    Raises:
+        ConfigError: a file of the TLS settings is missing.
+    """
     # psycopg itself looks for this one, where its libpq knows it.
     balance = {"load_balance_hosts": "disable"} if pq.version() >= _LIBPQ_16 else {}
     return {
@@ -96,15 +90,8 @@ def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
         "target_session_attrs": "read-write",
         "client_encoding": "utf8",
         "options": "",
-        "sslmode": _SSL_MODES[tls.mode],
-        # Where there is a file, libpq checks against it even in the mode `require`.
-        "sslrootcert": tls.ca_path if tls.mode in _CHECKED else _NO_FILE,
-        "sslcert": tls.cert_path or _NO_FILE,
-        "sslkey": tls.key_path or _NO_FILE,
-        "sslcrl": _NO_FILE,
-        "sslsni": "0" if tls.disable_sslsni else "1",
-        "gssencmode": "disable",
-        "passfile": _NO_FILE,
+        **tls_parameters(config.tls),
+        "passfile": NO_FILE,
         "keepalives": 1,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
@@ -172,32 +159,24 @@ def translate(error: Exception, config: PostgresConfig) -> StoreError:
     # Not the whole of the server's error: its detail may quote a row, secrets included.
     primary = error.diag.message_primary if isinstance(error, psycopg.Error) else None
     text = " ".join((primary or str(error)).split()) or type(error).__name__
+    advice = refusals.advice(text, config.tls)
     match sqlstate:
         case "28000" | "28P01" | "3D000":
-            return ConfigError(f"{where} refuses the connection: {text}")
+            return ConfigError(_refusal(where, text, advice))
         case "42P01" | "3F000" | "42883":
             message = f"{where} is not migrated: {text}"
             return SchemaError(f'{message}. Run "evstore migrate up"')
         case "42501":
             return ConfigError(f"{where}: role {config.user} lacks a right: {text}")
-        case _ if _refused(text):
-            return ConfigError(f"{where} refuses the connection: {text}")
+        case None if advice is not None:
+            return ConfigError(_refusal(where, text, advice))
         case _:
             return UnavailableError(f"{where} cannot be used now: {text}")
 
 
-def _refused(text: str) -> bool:
-    # A refused connection has no SQLSTATE in libpq's error, only the server's text.
-    return any(
-        sign in text
-        for sign in (
-            "password authentication failed",
-            "no pg_hba.conf entry",
-            "no password supplied",
-            "certificate",
-            "server does not support SSL",
-        )
-    ) or (("database" in text or "role" in text) and "does not exist" in text)
+def _refusal(where: str, text: str, advice: str | None) -> str:
+    message = f"{where} refuses the connection: {text}"
+    return message if advice is None else f"{message.rstrip('.')}. {advice}"
 
 
 def _address(config: PostgresConfig) -> str:
