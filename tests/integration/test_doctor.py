@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 import msgspec
 import pytest
 
@@ -11,7 +14,6 @@ import evstore
 from command import Command
 from doctoring import as_user, checks, execute
 from evstore.clock import wall_microseconds
-from evstore.config import PostgresConfig, StoreType, TlsConfig, TlsMode
 from evstore.doctor import judgement
 from evstore.doctor.checks import Status
 from evstore.embedded import EmbeddedServer
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evstore import Config
-    from servers import DebianServer
 
 NEEDED: Final = len(migrations.available())
 FIRST: Final = "evstore.events_0000000000000000001"
@@ -88,6 +89,26 @@ async def test_a_server_that_cannot_be_reached_is_the_only_line(
     assert (found.check, found.status) == ("reachable", Status.FAIL)
     assert words in found.found
     assert found.advice
+
+
+@pytest.mark.slow
+async def test_a_server_that_stands_still_is_waited_for_in_bounds(
+    server_folder: Path,
+) -> None:
+    with EmbeddedServer(server_folder / "a") as server:
+        postmaster = int(
+            (server_folder / "a/data/postmaster.pid").read_text().split()[0]
+        )
+        config = as_user(server.config(), "kuma", connection_timeout=2)
+        os.kill(postmaster, signal.SIGSTOP)
+        try:
+            with anyio.fail_after(20):
+                (found,) = await doctor(config)
+        finally:
+            os.kill(postmaster, signal.SIGCONT)
+        assert (found.check, found.status) == ("reachable", Status.FAIL)
+        assert "cannot be used now" in found.found
+        assert len(await doctor(config)) > 1
 
 
 async def test_a_store_in_memory_has_no_server(tmp_path: Path) -> None:
@@ -347,40 +368,3 @@ async def test_dead_rows_that_nobody_removes_are_a_warning(
     assert found.status == "warn"
     assert found.found.endswith("in evstore.instances")
     assert found.advice.startswith("VACUUM evstore.instances")
-
-
-# TLS.
-
-
-@pytest.mark.parametrize(
-    ("mode", "user", "status", "words"),
-    [
-        (TlsMode.VERIFY_FULL, "kuma", "ok", "TLSv1.3"),
-        (TlsMode.VERIFY_CA, "kuma", "ok", "TLSv1.3"),
-        (TlsMode.VERIFY_NONE, "kuma", "warn", "can pose as the server"),
-        (TlsMode.DISABLE, "kuma_plain", "ok", "not encrypted"),
-    ],
-)
-async def test_the_negotiated_tls_is_told(
-    debian_postgres: DebianServer, mode: TlsMode, user: str, status: str, words: str
-) -> None:
-    checked = mode in (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
-    ca_path = str(debian_postgres.ca_path) if checked else ""
-    config = evstore.Config(
-        type=StoreType.POSTGRES,
-        postgres=PostgresConfig(
-            host="localhost",
-            port=debian_postgres.port,
-            user=user,
-            password=debian_postgres.password,
-            db_name=debian_postgres.db_name,
-            tls=TlsConfig(mode=mode, ca_path=ca_path),
-        ),
-    )
-    found = await checks(config)
-    assert (found["tls"].status, words in found["tls"].found) == (status, True)
-    assert found["version"].status == "ok"
-    wrong = as_user(config, user, password="hunter2 wrong")
-    (refused,) = await doctor(wrong)
-    assert (refused.check, refused.status) == ("reachable", "fail")
-    assert "hunter2" not in repr(refused)

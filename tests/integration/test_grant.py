@@ -108,6 +108,18 @@ async def test_what_is_granted_is_what_is_printed(
         assert (await checks(config))["rights"].status == "ok"
 
 
+async def test_no_table_is_forgotten(postgres_config: Config) -> None:
+    query = """
+        SELECT array_agg('evstore.' || relname) FROM pg_class
+        WHERE relnamespace = 'evstore'::regnamespace AND relkind IN ('r', 'p', 'v')
+            AND NOT relispartition
+    """
+    text = " ".join(grants("x")).replace(",", "")
+    async with superuser(postgres_config) as admin:
+        for table in await value(admin, query):
+            assert table in text.split(), f"say in grant.sql what {table} needs"
+
+
 async def test_a_role_with_a_strange_name_is_quoted(postgres_config: Config) -> None:
     name = 'a "b"; DROP ROLE kuma'
     quoted = '"a ""b""; DROP ROLE kuma"'

@@ -29,7 +29,8 @@ def grants(role: str) -> list[str]:
     """
     size = len(role.encode(errors="replace"))
     if not 0 < size <= _ROLE_BYTES_MAX or "\0" in role or role in _NO_ROLES:
-        message = f"{role!r} is not the name of a role, 1 to {_ROLE_BYTES_MAX} bytes"
+        allowed = f"1 to {_ROLE_BYTES_MAX} bytes, and neither public nor none"
+        message = f"{role!r} is not the name of a role: {allowed}"
         raise InvalidError(message, path="role")
     text = sql.SQL(statements.GRANT).format(  # pyright: ignore[reportArgumentType]
         role=sql.Identifier(role)
