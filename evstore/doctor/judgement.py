@@ -222,7 +222,7 @@ def _rights(rights: Rights) -> Check:
 def _unguarded(triggers: Sequence[str]) -> Check:
     if not triggers:
         return ok("append-only", "all triggers are in place")
-    found = f"missing or switched off: trigger {_listed(triggers)}"
+    found = f"missing, switched off or changed: trigger {_listed(triggers)}"
     advice = 'make them again as migration 1 does, then run "evstore verify"'
     return fail("append-only", found, advice)
 

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from doctoring import checks
+from fault.history import connected
 from servers import short_folder, unavailable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def pgbouncer(config: Config, folder: Path, mode: str) -> Generator[Config]:
         f"[databases]\n* = host={postgres.host} port={postgres.port}\n"
         f"[pgbouncer]\nlisten_addr =\nlisten_port = {PORT}\n"
         f"unix_socket_dir = {folder}\nauth_type = trust\nauth_file = {users}\n"
-        f"pool_mode = {mode}\n"
+        f"pool_mode = {mode}\nserver_round_robin = 1\n"
     )
     user = None
     if os.geteuid() == 0:  # it refuses to run as root
@@ -86,7 +87,17 @@ async def test_a_pooler_is_found_by_what_it_does(
         with anyio.fail_after(10):
             while not (folder / f".s.PGSQL.{PORT}").exists():  # noqa: ASYNC110
                 await anyio.sleep(0.02)
+        # Two sessions of the pooler's, which it uses in turn from now on.
+        async with (
+            connected(config) as first,
+            connected(config) as second,
+            first.transaction(),
+        ):
+            await first.execute(b"SELECT 1")
+            await second.execute(b"SELECT 1")
         found = await checks(config)
     assert found["listen"].status == status, found["listen"]
     assert words in found["listen"].found
-    assert found["reachable"].status == found["migrations"].status == "ok"
+    assert not any("cannot be told" in each.found for each in found.values()), found
+    told = {name: each.status for name, each in found.items()}
+    assert {name for name, each in told.items() if each != "ok"} <= {"listen", "rights"}

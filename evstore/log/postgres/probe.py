@@ -290,6 +290,8 @@ async def _asked_of(replica: PostgresConfig) -> _Row:
 @asynccontextmanager
 async def _connected(config: PostgresConfig) -> AsyncGenerator[Connection]:
     connection = await connect(config, purpose="doctor")
+    # Behind a pooler, the next statement may meet a process that knows none of them.
+    connection.prepare_threshold = None
     try:
         yield connection
     finally:
