@@ -1,4 +1,4 @@
-"""Work that needs no open store: migrations, proof, statistics."""
+"""Work that needs no open store: migrations, rights, a doctor, proof, statistics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import msgspec
 
 from .anchors import sign
 from .config import StoreType
-from .errors import ConfigError
+from .doctor.judgement import judge, unreachable
+from .errors import ConfigError, UnavailableError
 from .log import open_log
 from .past.stats import stats as log_stats
 from .proof import chain
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from .anchors import Anchor, PrivateKey
     from .config import Config, PostgresConfig
+    from .doctor.checks import Check
     from .log.postgres.migrations import Applied, Migration
     from .past.history import At
     from .past.stats import Stats
@@ -61,6 +63,51 @@ async def migration_status(config: Config) -> MigrationStatus:
     return MigrationStatus(
         applied=applied, pending=migrations.available()[len(applied) :]
     )
+
+
+def grants(role: str) -> list[str]:
+    """Return the statements that give a role what running a store takes, and no more.
+
+    Raises:
+        InvalidError: no role can have this name.
+    """
+    from .log.postgres import rights  # noqa: PLC0415 - psycopg loads slowly
+
+    return rights.grants(role)
+
+
+async def grant(config: Config, role: str) -> list[str]:
+    """Give a role what running a store takes, all or nothing; return what was run.
+
+    Raises:
+        InvalidError: there is no such role.
+        ConfigError: the store type has no database, or the configured role may not
+            grant that.
+        SchemaError: the database is not migrated.
+        UnavailableError: the database cannot be reached.
+    """
+    from .log.postgres import rights  # noqa: PLC0415 - psycopg loads slowly
+
+    return await rights.grant(_postgres(config), role)
+
+
+async def doctor(config: Config) -> list[Check]:
+    """Look whether the database that `config` names is as it should be.
+
+    Changes nothing. A server that cannot be reached, or is lost on the way, is one check
+    that fails; each check says what was found and what to do.
+
+    Raises:
+        ConfigError: the store type has no database.
+    """
+    from .log.postgres import probe  # noqa: PLC0415 - psycopg loads slowly
+
+    _postgres(config)
+    try:
+        facts = await probe.examine(config)
+    except (ConfigError, UnavailableError) as error:
+        return unreachable(error)
+    return judge(facts, config)
 
 
 async def verify(

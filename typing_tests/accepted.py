@@ -1,11 +1,13 @@
 """What type checkers must accept; `make check` runs mypy and pyright over it."""
 
+from collections.abc import Callable
 from typing import Any, assert_type
 
 import msgspec
 
 import evstore
 import evstore.blocking
+from evstore.config import PostgresConfig
 
 
 class Dataplane(msgspec.Struct):
@@ -44,3 +46,8 @@ def threads() -> None:
         with store.transaction() as tx:
             tx.delete("Mesh", "default")
         assert_type(store.get(Dataplane, "web").spec, Dataplane)
+
+
+def passwords(read_token: Callable[[], str]) -> None:
+    PostgresConfig(password=read_token())
+    PostgresConfig(password=read_token)

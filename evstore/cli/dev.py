@@ -68,6 +68,7 @@ def dev(
 
 def exports(config: PostgresConfig) -> list[str]:
     """Return the lines that make a shell's commands use this database."""
+    assert isinstance(config.password, str), "the embedded server asks for none"
     variables = {
         "KUMA_STORE_TYPE": "postgres",
         "KUMA_STORE_POSTGRES_HOST": config.host,

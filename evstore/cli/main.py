@@ -22,6 +22,7 @@ from . import (
     apply,
     at,
     dev,
+    doctor,
     events,
     exporting,
     importing,
@@ -32,6 +33,7 @@ from . import (
     replay,
     resources,
     reverting,
+    settings,
     stats,
     watch,
 )
@@ -164,6 +166,8 @@ def _main(
 
 
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(settings.app, name="config")
+app.command(name="doctor")(doctor.doctor)
 app.command(name="dev")(dev.dev)
 app.command(name="apply")(apply.apply)
 app.command(name="get")(resources.get)

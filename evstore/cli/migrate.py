@@ -1,4 +1,4 @@
-"""`evstore migrate`: bring a database to the version that this program needs."""
+"""`evstore migrate`: bring a database to the version and rights that it needs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import typer
 
 from .options import Output
 from .output.documents import local_time, rfc3339
-from .output.tables import Column, Format, print_document, print_table
+from .output.tables import (
+    Column,
+    Format,
+    print_document,
+    print_table,
+    printable,
+)
 from .session import UsageError, config_of, run, say
 
 if TYPE_CHECKING:
@@ -68,6 +74,40 @@ def status(
         _print_documents(found, output)
     if check and (found.pending or any(each.dirty for each in found.applied)):
         raise typer.Exit(1)
+
+
+@app.command()
+def grant(
+    context: typer.Context,
+    role: Annotated[
+        str,
+        typer.Argument(metavar="ROLE", help="Role that instances are to run as."),
+    ],
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Run the statements instead of printing them."),
+    ] = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """Print what a role needs to run the store, or grant it.
+
+    For a role that does not own the tables, and so cannot drop what guards them. Printing needs no database; --apply is for
+    the owner of the tables, and grants all or nothing. The role must be there.
+    """
+    from evstore import maintenance
+
+    if apply:
+        config = _database(context)
+        statements = run(lambda: maintenance.grant(config, role))
+    else:
+        statements = maintenance.grants(role)
+    if output is not Format.TABLE:
+        document = {"role": role, "applied": apply, "statements": statements}
+        print_document(document, output)
+    elif apply:
+        print(f"granted to {printable(role)}")
+    else:
+        print("\n".join(statements))
 
 
 def _database(context: typer.Context) -> Config:

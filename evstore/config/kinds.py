@@ -65,6 +65,25 @@ class Text(msgspec.Struct, frozen=True):
         return self.read(value)
 
 
+class Secret(msgspec.Struct, frozen=True):
+    """Text, or in code also a callable that returns it when it is needed."""
+
+    text: Text
+
+    def allowed(self, *, written: bool) -> str:
+        """Say what the text is."""
+        what = self.text.allowed(written=written)
+        return what if written else f"{what}, or a callable that returns it"
+
+    def read(self, text: str) -> str:
+        """Return the text as it is."""
+        return self.text.read(text)
+
+    def check(self, value: object) -> object:
+        """Take strings, and callables: what they return is checked when it comes."""
+        return value if callable(value) else self.text.check(value)
+
+
 class Choice(msgspec.Struct, frozen=True):
     """One of the members of an enumeration, by its value."""
 
@@ -186,7 +205,9 @@ TEXT: Final = Text(f"[^{_CONTROL}]*", "text without control characters")
 NAME: Final = Text(
     f"[^{_CONTROL}]+", "text without control characters that is not empty"
 )
-PASSWORD: Final = Text(r"[^\x00\ud800-\udfff]*", "UTF-8 text without NUL characters")
+PASSWORD: Final = Secret(
+    Text(r"[^\x00\ud800-\udfff]*", "UTF-8 text without NUL characters")
+)
 _HOST: Final = rf"(?:/[^,{_CONTROL}]*|[\w.:%-]+)"
 HOSTS: Final = Text(
     f"{_HOST}(?:,{_HOST})*",

@@ -5,6 +5,7 @@ from files, and check themselves either way.
 """
 
 import enum
+from collections.abc import Callable
 from typing import Annotated, Final
 
 import msgspec
@@ -117,7 +118,9 @@ class ReadReplicaConfig(Section, frozen=True, kw_only=True):
 class PostgresConfig(Section, frozen=True, kw_only=True):
     """The PostgreSQL server and the connections to it.
 
-    The password is an ordinary attribute, but neither `repr` nor `str` shows it.
+    The password is an ordinary attribute, but neither `repr` nor `str` shows it. In code it
+    may be a callable: it is called for each connection, in a thread of its own, and has
+    `connection_timeout` to return; so a password that changes needs no new store.
     """
 
     RULES = (
@@ -139,7 +142,7 @@ class PostgresConfig(Section, frozen=True, kw_only=True):
     port: Annotated[int, Field(_PORT, "Port, the same on each host.")] = 15432
     user: Annotated[str, Field(NAME, "Role to connect as.")] = _KUMA
     password: Annotated[
-        str,
+        str | Callable[[], str],
         Field(
             PASSWORD,
             "Password of the role; may be empty, and is never shown.",

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import evstore
+from doctoring import as_user, role_of
 from evstore.config import Config
 from evstore.log import MemoryLog
+from evstore.maintenance import grant
 from fault.history import adjusted
 
 if TYPE_CHECKING:
@@ -61,3 +63,11 @@ async def other(backend: Backend, store: Store) -> AsyncIterator[Store]:
     async with backend.open() as opened:
         assert opened.identity == store.identity
         yield opened
+
+
+@pytest.fixture
+async def runtime(postgres_config: Config) -> AsyncIterator[Config]:
+    """Return the configuration for a role that has what it needs, and no more."""
+    async with role_of(postgres_config) as name:
+        await grant(postgres_config, name)
+        yield as_user(postgres_config, name)

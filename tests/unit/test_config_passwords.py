@@ -171,3 +171,19 @@ def test_a_password_file_that_does_not_hold_one_is_named(tmp_path: Path) -> None
         expected = f"KUMA_STORE_POSTGRES_PASSWORD_FILE: '{secret}' {reason}"
         assert str(caught.value).startswith(expected)
         assert SECRET not in str(caught.value)
+
+
+def test_a_password_may_be_a_callable_in_code() -> None:
+    def password() -> str:
+        return SECRET
+
+    config = PostgresConfig(password=password)
+    assert config.password is password
+    assert "password='***'" in repr(config)
+    wrong: Any = 7
+    with pytest.raises(ConfigError) as caught:
+        PostgresConfig(password=wrong)
+    assert str(caught.value) == (
+        "PostgresConfig.password: the value is not UTF-8 text without NUL characters,"
+        " or a callable that returns it"
+    )

@@ -109,7 +109,7 @@ from evstore.errors import ConfigError
             lambda: PostgresConfig(password=1),  # type: ignore[arg-type]
             (
                 "PostgresConfig.password: the value is not UTF-8 text without NUL"
-                " characters"
+                " characters, or a callable that returns it"
             ),
         ),
     ],

@@ -13,10 +13,13 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import anyio
 import psycopg
+from anyio import to_thread
 from psycopg import pq
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from evstore.config.kinds import PASSWORD
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
 from . import refusals, statements
@@ -36,6 +39,15 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     release. They are out of sight while libpq works on the connection, one step of it
     at a time: other tasks never miss them, other threads for microseconds at most.
     """
+
+    @classmethod
+    async def connect(cls, conninfo: str = "", **settings: Any) -> Self:
+        """Connect; a password that is a callable is called for this connection."""
+        password = settings.get("password")
+        if callable(password):
+            seconds: float = settings["connect_timeout"]
+            settings["password"] = await _called(password, seconds)
+        return await super().connect(conninfo, **settings)
 
     @classmethod
     def _connect_gen(cls, *args: Any, **kwargs: Any) -> Generator[Any, Any, Self]:
@@ -60,6 +72,35 @@ def _without_environment() -> Generator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+async def _called(password: Callable[[], object], seconds: float) -> str:
+    """Return what a password's callable returns now.
+
+    It runs in a thread, for it may well wait for something itself; one that does not
+    return in time is left to itself.
+
+    Raises:
+        UnavailableError: it failed, or has not returned in time.
+        ConfigError: what it has returned is no password.
+    """
+    setting = "store.postgres.password: its callable"
+    found: object = None
+    with anyio.move_on_after(seconds) as limit:
+        try:
+            found = await to_thread.run_sync(password, abandon_on_cancel=True)
+        except Exception as error:
+            # Only its kind: what it says may hold a part of the secret.
+            message = f"{setting} raised {type(error).__name__}"
+            raise UnavailableError(message) from error
+    if limit.cancelled_caught:
+        message = f"{setting} has not returned in {seconds:g} s"
+        raise UnavailableError(message)
+    try:
+        return PASSWORD.text.check(found)
+    except ValueError:
+        message = f"{setting} returned what is not {PASSWORD.allowed(written=True)}"
+        raise ConfigError(message) from None
 
 
 Pool = AsyncConnectionPool[Connection]

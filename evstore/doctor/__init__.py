@@ -1,0 +1,1 @@
+"""What `evstore doctor` looks at: facts about a server, and what they mean."""
