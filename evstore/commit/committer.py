@@ -148,9 +148,13 @@ class Committer:
         self._news += 1
         self._work.set()
 
-    async def reach(self, position: int) -> None:
-        """Return when the projections have reached a position that the log has."""
-        while self.projections.position < position:
+    async def reach(self, position: int, *, lost: Projections | None = None) -> None:
+        """Return when the projections have reached a position that the log has.
+
+        `lost` are projections with an end that the log has not any more: first they
+        are made anew.
+        """
+        while self.projections is lost or self.projections.position < position:
             self.check_open()
             self.nudge()
             await self._live.tail.changed()
