@@ -208,6 +208,9 @@ class Committer:
         self._queue.put_back(batch)
         if batch:
             self._leave_fast_lane()
+        elif self._closing:
+            # Their callers have gone: perhaps the end waited for these alone.
+            self._work.set()
 
     def _landed(self, flight: _Flight, error: Exception | None) -> None:
         """Take in how an append ended, and go on."""
