@@ -274,12 +274,13 @@ class Committer:
         """Let the queue run empty, then end the task; no new commands are taken.
 
         What is not settled in `seconds` is given up: its callers are told what is
-        known about it.
+        known about it. Where nobody waits for an answer, what is being read is given up
+        in a moment.
         """
         self._closing = True
         self._work.set()
         try:
-            with anyio.move_on_after(seconds):
+            with anyio.move_on_after(seconds if self.unanswered else ABANDON_SECONDS):
                 await self._ended.wait()
         finally:
             if not self._ended.is_set():

@@ -69,6 +69,22 @@ async def test_commands_whose_callers_have_gone_do_not_hold_up_the_end(
     assert [event.name for event in await checked_history(postgres_config)] == ["sent"]
 
 
+@pytest.mark.timeout(20)
+async def test_nobody_waits_at_the_end_for_a_log_that_is_only_read(
+    postgres_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = limited(postgres_config, append_timeout=600.0)
+    async with open_proxy(config) as proxy:
+        async with evstore.open(proxy.config) as store:
+            struck = proxy.once(
+                Fault.STALL, lambda each: each.purpose.endswith("writer")
+            )
+            store._committer.nudge()
+            await struck.wait()
+    # That it was broken off is nothing to warn of.
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("postgres", [False, True])
 async def test_a_closed_store_answers_nothing_any_more(
     postgres_config: Config, *, postgres: bool
