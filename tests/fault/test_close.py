@@ -74,13 +74,10 @@ async def test_nobody_waits_at_the_end_for_a_log_that_is_only_read(
     postgres_config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = limited(postgres_config, append_timeout=600.0)
-    async with open_proxy(config) as proxy:
-        async with evstore.open(proxy.config) as store:
-            struck = proxy.once(
-                Fault.STALL, lambda each: each.purpose.endswith("writer")
-            )
-            store._committer.nudge()
-            await struck.wait()
+    async with open_proxy(config) as proxy, evstore.open(proxy.config) as store:
+        struck = proxy.once(Fault.STALL, lambda each: each.purpose.endswith("writer"))
+        store._committer.nudge()
+        await struck.wait()
     # That it was broken off is nothing to warn of.
     assert not caplog.records
 
