@@ -100,8 +100,8 @@ class Committer:
 
     @property
     def waiting_seconds(self) -> float:
-        """For how long the first of them has been waiting."""
-        first = next(iter(self._queue), None)
+        """For how long the first command without a verdict has been waiting."""
+        first = next(iter([*self._under_way, *self._queue]), None)
         if first is None:
             return 0.0
         left = (first.deadline - boot_microseconds()) / 1e6
