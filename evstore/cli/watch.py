@@ -64,9 +64,7 @@ def watch(
 
     async def work() -> None:
         async with open_store(config) as store:
-            if output is Format.TABLE:
-                _show(_HEAD)
-            async for each in store.watch(
+            watching = store.watch(
                 type=type_,
                 mesh=mesh,
                 name=name,
@@ -74,7 +72,11 @@ def watch(
                 after=place,
                 initial=initial,
                 bookmarks=bookmarks,
-            ):
+            )
+            # Behind the call: what it refuses is told without a table.
+            if output is Format.TABLE:
+                _show(_HEAD)
+            async for each in watching:
                 if output is Format.TABLE:
                     _show(_line(each))
                 else:

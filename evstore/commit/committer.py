@@ -100,8 +100,8 @@ class Committer:
 
     @property
     def waiting_seconds(self) -> float:
-        """For how long the first of them has been waiting."""
-        first = next(iter(self._queue), None)
+        """For how long the first command without a verdict has been waiting."""
+        first = next(iter([*self._under_way, *self._queue]), None)
         if first is None:
             return 0.0
         left = (first.deadline - boot_microseconds()) / 1e6
@@ -148,9 +148,13 @@ class Committer:
         self._news += 1
         self._work.set()
 
-    async def reach(self, position: int) -> None:
-        """Return when the projections have reached a position that the log has."""
-        while self.projections.position < position:
+    async def reach(self, position: int, *, lost: Projections | None = None) -> None:
+        """Return when the projections have reached a position that the log has.
+
+        `lost` are projections with an end that the log has not any more: first they
+        are made anew.
+        """
+        while self.projections is lost or self.projections.position < position:
             self.check_open()
             self.nudge()
             await self._live.tail.changed()
@@ -204,6 +208,9 @@ class Committer:
         self._queue.put_back(batch)
         if batch:
             self._leave_fast_lane()
+        elif self._closing:
+            # Their callers have gone: perhaps the end waited for these alone.
+            self._work.set()
 
     def _landed(self, flight: _Flight, error: Exception | None) -> None:
         """Take in how an append ended, and go on."""
@@ -267,12 +274,13 @@ class Committer:
         """Let the queue run empty, then end the task; no new commands are taken.
 
         What is not settled in `seconds` is given up: its callers are told what is
-        known about it.
+        known about it. Where nobody waits for an answer, what is being read is given up
+        in a moment.
         """
         self._closing = True
         self._work.set()
         try:
-            with anyio.move_on_after(seconds):
+            with anyio.move_on_after(seconds if self.unanswered else ABANDON_SECONDS):
                 await self._ended.wait()
         finally:
             if not self._ended.is_set():

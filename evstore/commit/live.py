@@ -80,7 +80,7 @@ class LiveState:
             except DivergedError:
                 await self._rebuild()
         except StoreError as error:
-            if not self._out_of_touch:
+            if not (self._out_of_touch or self.tail.closed):
                 logger.warning("cannot follow the log, will try again: %s", error)
             self._out_of_touch = True
         else:

@@ -62,8 +62,8 @@ class SlowLane:
         trouble: Exception | None = None
         for attempt, error in grounded:
             if trouble is not None:
-                # It was to follow one that is not in the log.
-                assert error is not None, "the predecessor is checked"
+                # It was to follow one that is not in the log: even if it was there, as the
+                # server may have said, the log has lost it since.
                 continue
             try:
                 if isinstance(error, InDoubtError):
@@ -105,6 +105,7 @@ class SlowLane:
                 self._unsend()
                 self._in_turn = True
             case RejectedError():
+                self._unsend()
                 self._separate(error)
             case StampError() | UnavailableError():
                 # After a refused stamp the clock is measured.
@@ -125,6 +126,8 @@ class SlowLane:
 
     async def _attempt(self) -> None:
         """Decide the batch, and append optimistically after the state's position."""
+        # While nothing is sent, callers may be told so.
+        await self._log.connect()
         attempt = self._decide()
         # Verdicts without events: good if nothing follows the state they are about. The
         # last of these reads finds nothing, and is later than all of the commands.

@@ -153,7 +153,7 @@ class Vitals:
             yield f"the log does not answer within {ANSWER_SECONDS_MAX:g} s"
         elif answer.error is not None:
             yield f"the log cannot be read: {answer.error}"
-        elif answer.head is not None and _lost(answer.asked, answer.head):
+        elif answer.head is not None and answer.asked.is_gone(answer.head):
             yield f"the log has lost position {answer.asked.position}, or is another one"
         if lag_seconds is not None and lag_seconds > STALL_SECONDS:
             still = _age(self._tail.moved_at)
@@ -174,13 +174,6 @@ class Vitals:
             age = _age(self._began_at if beaten_at is None else beaten_at)
             if age > interval * BEATS_MISSED_MAX + STALL_SECONDS:
                 yield f"no heartbeat has been recorded for {age:.1f} s"
-
-
-def _lost(asked: Head, head: Head) -> bool:
-    """Whether a head, read later, shows that the place where we stood is gone."""
-    if head.position == asked.position:
-        return head.hash != asked.hash
-    return head.position < asked.position
 
 
 def _age(moment: int) -> float:

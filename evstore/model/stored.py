@@ -41,6 +41,12 @@ class Head(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     hash: bytes
     time: int
 
+    def is_gone(self, head: Head) -> bool:
+        """Whether a log has lost this place, by its head as it was read later."""
+        if head.position == self.position:
+            return head.hash != self.hash
+        return head.position < self.position
+
 
 class StoredEvent(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """An event as every log keeps it.

@@ -290,7 +290,8 @@ class Queries:
             name: only events of resources with this name.
             labels: only events of resources that have all of these labels after the
                 event, or had them before it: so one that loses them is seen to leave,
-                and one that is deleted as well.
+                and one that is deleted as well. What was redacted is as if it had
+                never been there.
             after: a position, 0 for the first event on, or a bookmark, which also tells
                 whether the log is still the same; without it, from now on. Together
                 with `Page.position`, nothing is missed between a listing and the watch.
@@ -378,14 +379,19 @@ class Queries:
         """Wait until this instance has applied a position, and the head as of now."""
         if position is not None:
             check_position(position, "min_version")
+        lost = None
         if consistent:
-            position = max(position or 0, (await self._log.head()).position)
-        if position is None or position <= self.position:
+            known = self._committer.projections
+            here = known.head
+            head = await self._log.head()
+            lost = known if here.is_gone(head) else None
+            position = max(position or 0, head.position)
+        if lost is None and (position is None or position <= self.position):
             return
         seconds = self._config.evstore.limits.command_timeout
         try:
             with anyio.fail_after(seconds):
-                await self._committer.reach(position)
+                await self._committer.reach(position or 0, lost=lost)
         except TimeoutError:
             message = f"position {position} was not reached in {seconds:g} s"
             raise UnavailableError(message) from None

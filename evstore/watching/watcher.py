@@ -13,10 +13,12 @@ import anyio
 
 from evstore.bookmark import Bookmark
 from evstore.clock import boot_microseconds
+from evstore.codec import canonical
 from evstore.errors import DivergedError, InvalidError, UnavailableError
 from evstore.model import Filter, Operation
 from evstore.past.history import record_of
 from evstore.past.listing import has_labels
+from evstore.redaction import announcement_of, redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
@@ -77,7 +79,8 @@ class Watcher:
         self._generation = tail.generation
         self._begun = False
         self._position = 0
-        self._members: set[str] = set()
+        # What matches, by key, and its version.
+        self._members: dict[str, int] = {}
         self._existing: _Existing | None = None
         self._reading: _Reading | None = None
         # Whether events were handed out that no bookmark covers yet.
@@ -134,16 +137,16 @@ class Watcher:
 
     async def _begin(self) -> None:
         if self._after is None:
-            # At one position: nothing is awaited between the state and its place.
+            # At one position: the state moves on while it is searched for labels.
             projections = self._projections()
+            head = projections.head
             self._generation = self._tail.generation
-            self._position = self._covered = projections.position
+            self._position = self._covered = head.position
             records = await self._matching(select(projections, self._where))
-            self._members = (
-                {record.key for record in records} if self._labels else set()
-            )
+            if self._labels:
+                self._members = {each.key: each.version for each in records}
             records.sort(key=_version)
-            self._existing = _Existing(projections.head, records)
+            self._existing = _Existing(head, records)
             return
         self._position = self._covered = await self._place(self._after)
         if self._labels:
@@ -170,18 +173,18 @@ class Watcher:
                 raise DivergedError(f"{message}; list and watch again")
         return after.position
 
-    async def _members_at(self, position: int) -> set[str]:
-        """Return the keys that match right after a position."""
+    async def _members_at(self, position: int) -> dict[str, int]:
+        """Return what matches right after a position: keys and versions."""
         projections = self._projections()
         if position == projections.position:
             records = await self._matching(select(projections, self._where))
         elif position == 0:
-            return set()
+            return {}
         else:
             events = await self._log.latest(where=self._where, until=position)
             found = (record_of(event) for event in events)
             records = await self._matching(filter(None, found))
-        return {record.key for record in records}
+        return {record.key: record.version for record in records}
 
     async def _matching(self, records: Iterable[Record]) -> list[Record]:
         """Return the records that have the labels; others run meanwhile."""
@@ -270,16 +273,27 @@ class Watcher:
         was = event.key in self._members
         match event.operation:
             case Operation.REDACTED:
+                if was and self._loses_labels(event):
+                    del self._members[event.key]
                 return was
             case Operation.DELETED:
                 is_now = False
             case _:
                 is_now = has_labels(event.body, self._labels)
-        if is_now and not was:
-            self._members.add(event.key)
-        elif was and not is_now:
-            self._members.remove(event.key)
+        if is_now:
+            self._members[event.key] = event.position
+        elif was:
+            del self._members[event.key]
         return is_now or was
+
+    def _loses_labels(self, event: StoredEvent) -> bool:
+        """Whether a redaction takes one of the labels from the version that matches."""
+        announced = announcement_of(event)
+        assert announced is not None, "the caller has looked"
+        if announced.position != self._members[event.key]:
+            return False
+        body = canonical({"labels": dict(self._labels)}, "labels")
+        return not has_labels(redact(body, announced.fields), self._labels)
 
     # Bookmarks.
 

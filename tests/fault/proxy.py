@@ -42,9 +42,16 @@ class Fault(enum.Enum):
     CUT_INSIDE = "all but the last statement arrives, then the client is cut off"
     CUT_AFTER = "the server gets it, the client is cut off at once"
     LOSE_ANSWER = "the server answers, the answer is lost, the client is cut off"
+    CRASH = "the server has committed, says that it crashes, the client is cut off"
     DELIVER_LATE = "the client is cut off, the server gets the request later"
     STALL = "nothing moves on this connection; the client is not cut off"
     STALL_ANSWER = "the server gets it; the answer does not move"
+
+
+_PANIC: Final = b"SPANIC\0VPANIC\0C53100\0Mcould not write to file: no space left\0\0"
+_LAST_WORDS: Final = {
+    Fault.CRASH: _ERROR + struct.pack(">I", len(_PANIC) + 4) + _PANIC,
+}
 
 
 @dataclass(frozen=True)
@@ -265,7 +272,7 @@ class Proxy:
                 link.answers_lost = True
                 await link.server.send(request.raw)
                 link.client.cut()
-            case Fault.LOSE_ANSWER:
+            case Fault.LOSE_ANSWER | Fault.CRASH:
                 link.answers_lost = True
                 await link.server.send(request.raw)
             case Fault.DELIVER_LATE:
@@ -280,6 +287,7 @@ class Proxy:
                 finally:
                     self.late -= 1
         await link.ready.wait()
+        await link.client.send(_LAST_WORDS.get(fault, b""))
         return True
 
     async def _answers(self, link: _Link, tasks: TaskGroup) -> None:

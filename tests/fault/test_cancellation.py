@@ -239,6 +239,29 @@ async def test_closing_ends_in_bounded_time_when_nothing_answers(
     assert len(await checked_history(postgres_config)) <= 2
 
 
+async def test_an_opening_that_gets_no_answer_can_be_cancelled(
+    postgres_config: Config, run: Run
+) -> None:
+    """Also while the writer's statements are prepared."""
+
+    async def hold() -> None:
+        async with evstore.open(proxy.config):
+            pytest.fail("it was never answered")
+
+    async with open_proxy(postgres_config) as proxy:
+        struck = proxy.once(
+            Fault.STALL,
+            lambda each: each.purpose == "evstore writer" and each.raw[:1] == b"P",
+        )
+        opening = run(hold)
+        await struck.wait()
+        opening.cancel()
+        with anyio.fail_after(5):
+            # Nothing else comes out than the cancellation.
+            await opening.ended()
+        assert opening.task.cancelled() or opening.task.exception() is None
+
+
 async def test_what_the_body_raises_comes_out_as_itself(
     postgres_config: Config,
 ) -> None:

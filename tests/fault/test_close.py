@@ -9,7 +9,7 @@ import pytest
 
 import evstore
 from evstore.errors import OutcomeUnknownError, UnavailableError
-from fault.history import checked_history, limited, until
+from fault.history import adjusted, checked_history, limited, until
 from fault.proxy import Fault, open_proxy
 
 if TYPE_CHECKING:
@@ -43,6 +43,43 @@ async def test_commands_that_wait_at_the_end_are_appended(
         await until(lambda: len(versions) == 50)
     assert sorted(versions) == list(range(1, 51))
     assert len(await checked_history(postgres_config)) == 50
+
+
+async def test_commands_whose_callers_have_gone_do_not_hold_up_the_end(
+    postgres_config: Config,
+) -> None:
+    # Nobody else wakes the committer.
+    config = adjusted(postgres_config, notify=False, poll_interval=3600.0)
+    async with open_proxy(config) as proxy, anyio.create_task_group() as tasks:
+        async with evstore.open(proxy.config) as store:
+            struck = proxy.once(Fault.STALL, lambda request: request.is_append)
+            tasks.start_soon(lambda: store.create("Mesh", "sent", spec={}))
+            await struck.wait()
+            async with anyio.create_task_group() as callers:
+                callers.start_soon(lambda: store.create("Mesh", "gone", spec={}))
+                await until(lambda: len(store._committer._queue) == 1)
+                callers.cancel_scope.cancel()
+
+            async def release() -> None:
+                await until(lambda: store._committer._closing)
+                proxy.release()
+
+            tasks.start_soon(release)
+        assert not store._committer._abandoned
+    assert [event.name for event in await checked_history(postgres_config)] == ["sent"]
+
+
+@pytest.mark.timeout(20)
+async def test_nobody_waits_at_the_end_for_a_log_that_is_only_read(
+    postgres_config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = limited(postgres_config, append_timeout=600.0)
+    async with open_proxy(config) as proxy, evstore.open(proxy.config) as store:
+        struck = proxy.once(Fault.STALL, lambda each: each.purpose.endswith("writer"))
+        store._committer.nudge()
+        await struck.wait()
+    # That it was broken off is nothing to warn of.
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("postgres", [False, True])

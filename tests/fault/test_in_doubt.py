@@ -34,6 +34,7 @@ CUTS = [
     Fault.CUT_BEFORE,
     Fault.CUT_AFTER,
     Fault.LOSE_ANSWER,
+    Fault.CRASH,
     Fault.DELIVER_LATE,
     Fault.STALL,
     Fault.STALL_ANSWER,
@@ -229,12 +230,35 @@ async def test_a_caller_whose_deadline_passes_repeats_its_request(
             repeated = await other.create("Mesh", "default", spec={}, request_id="once")
         proxy.choose = lambda _: None
         proxy.down = False
-        again = await store.create("Mesh", "default", spec={}, request_id="once")
+        again = await _created_at_last(store, "default", request_id="once")
         assert again.version == 1
         assert repeated in {None, again}
     assert [event.name for event in await checked_history(postgres_config)] == [
         "default"
     ]
+
+
+async def test_a_caller_whose_command_was_never_sent_is_told_so(
+    postgres_config: Config,
+) -> None:
+    # Nothing but the command makes the writer connect.
+    config = adjusted(postgres_config, notify=False, poll_interval=3600.0)
+    config = limited(config, command_timeout=0.4)
+    async with open_proxy(config) as proxy, evstore.open(proxy.config) as store:
+        proxy.choose = lambda each: (
+            Fault.STALL if each.purpose == "evstore writer" else None
+        )
+        proxy.cut_all()
+        await until(lambda: not store._log.connections().writer)
+        with pytest.raises(UnavailableError) as caught:
+            await store.create("Mesh", "default", spec={})
+        assert not isinstance(caught.value, OutcomeUnknownError)
+        assert not any(each.is_append for each in proxy.requests)
+        proxy.choose = lambda _: None
+        proxy.release()
+        await _created_at_last(store, "later")
+    names = [event.name for event in await checked_history(postgres_config)]
+    assert names == ["later"]
 
 
 @pytest.mark.parametrize("fault", [Fault.STALL, Fault.CUT_BEFORE])
@@ -392,14 +416,14 @@ def _refused(proxy: Proxy, purpose: str) -> bool:
     return proxy.refusals[purpose] > 0
 
 
-async def _created_at_last(store: Store, name: str) -> None:
+async def _created_at_last(
+    store: Store, name: str, *, request_id: str | None = None
+) -> Resource[object]:
     while True:
         try:
-            await store.create("Mesh", name, spec={})
+            return await store.create("Mesh", name, spec={}, request_id=request_id)
         except (UnavailableError, ConfigError):
             await anyio.sleep(0.05)
-        else:
-            return
 
 
 class _Chaos:

@@ -95,6 +95,33 @@ async def test_verdicts_without_events_see_that_the_log_lost_its_tail(
             await store.create("Mesh", "mesh-3", spec={})
 
 
+async def test_a_consistent_read_sees_nothing_of_a_lost_tail(
+    postgres_config: Config,
+) -> None:
+    async with evstore.open(_deaf(postgres_config)) as store:
+        await _filled(store)
+        await lose_tail(postgres_config, after=1)
+        with pytest.raises(NotFoundError):
+            await store.get("Mesh", "mesh-3", consistent=True)
+        page = await store.list("Mesh", consistent=True)
+        assert (page.total, page.position) == (1, 1)
+
+
+async def test_a_consistent_read_sees_what_was_issued_again(
+    postgres_config: Config,
+) -> None:
+    async with evstore.open(_deaf(postgres_config)) as store:
+        await _filled(store)
+        await lose_tail(postgres_config, after=1)
+        async with evstore.open(postgres_config) as other:
+            for name in ("a", "b"):
+                await other.create("Zone", name, spec={})
+        # The head is where it was, and another.
+        assert (await store.get("Zone", "b", consistent=True)).version == 3
+        with pytest.raises(NotFoundError):
+            await store.get("Mesh", "mesh-3")
+
+
 async def test_watchers_are_told_that_the_log_lost_its_tail(
     postgres_config: Config,
 ) -> None:

@@ -32,6 +32,7 @@ CUTS = [
     Fault.CUT_BEFORE,
     Fault.CUT_AFTER,
     Fault.LOSE_ANSWER,
+    Fault.CRASH,
     Fault.DELIVER_LATE,
     Fault.STALL_ANSWER,
 ]

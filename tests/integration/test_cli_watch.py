@@ -121,6 +121,12 @@ def test_wrong_use_is_told(command: Command, words: tuple[str, ...], told: str) 
     assert told in done.err
 
 
+def test_a_filter_that_is_refused_is_told_without_a_table(command: Command) -> None:
+    done = command("watch", "--type", "zone")
+    assert (done.code, done.out) == (1, "")
+    assert "'zone' is not allowed" in done.err
+
+
 @pytest.mark.parametrize(
     ("after", "told"),
     [

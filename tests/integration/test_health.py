@@ -8,7 +8,7 @@ import anyio
 
 from evstore.errors import UnavailableError
 from fault.history import adjusted, until
-from fault.proxy import open_proxy
+from fault.proxy import Fault, open_proxy
 from integration.conftest import Backend
 
 if TYPE_CHECKING:
@@ -82,6 +82,26 @@ async def test_a_stuck_committer_is_noticed(
         assert 0.2 < health.lag_seconds < 10
         (problem,) = health.problems
         assert "none was applied" in problem
+
+
+async def test_an_append_that_gets_no_answer_is_noticed(
+    postgres_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evstore.instances.health.STALL_SECONDS", 0.2)
+    async with (
+        open_proxy(postgres_config) as proxy,
+        Backend("postgres", proxy.config).open() as store,
+        anyio.create_task_group() as tasks,
+    ):
+        await healthy(store)
+        struck = proxy.once(Fault.STALL, lambda request: request.is_append)
+        tasks.start_soon(lambda: store.create("Zone", "west", spec={}))
+        await struck.wait()
+        # Nobody else waits, and the log can be read.
+        (problem,) = (await until_health(store, ok=False)).problems
+        assert "a command has been waiting" in problem
+        proxy.release()
+        await until_health(store, ok=True)
 
 
 async def test_a_stuck_follower_is_noticed(

@@ -9,6 +9,7 @@ from uuid import UUID
 import anyio
 import pytest
 
+import evstore
 from evstore import Bookmark, Event, Key
 from evstore.errors import DivergedError, InvalidError
 from fault.history import limited, until
@@ -345,6 +346,26 @@ async def test_a_resource_is_seen_to_come_and_to_leave_by_its_labels(
         expected = [each for each in (2, 3, 4, 6, 7, 8) if each > after]
         found = await take(store, len(expected), labels={"team": "red"}, after=after)
         assert positions(found)[: len(expected)] == expected
+
+
+async def test_a_resource_leaves_by_the_redaction_of_its_labels() -> None:
+    red = {"team": "red"}
+    async with evstore.open() as store:
+        await store.create("Zone", "a", spec={}, labels={"x": "1"} | red)
+        zone = await store.create("Zone", "b", spec={}, labels={"x": "1"} | red)
+        async with watching(store, labels=red, after=0) as events:
+            await until(lambda: len(events) == 2)
+            how = {"type": "Zone", "reason": "it tells too much"}
+            await store.redact(**how, name="a", version=1, fields=["labels.x"])
+            await store.redact(**how, name="b", version=2, fields=["labels.team"])
+            await store.update(zone, spec={"n": 1})
+            await store.delete("Zone", "a")
+            await store.delete("Zone", "b")
+            await until(lambda: store.position == events[-1].position + 1)
+            await anyio.wait_all_tasks_blocked()
+            assert positions(events) == [1, 2, 3, 4, 6]
+        # As for those who begin behind it.
+        assert positions(await take(store, 1, labels=red, after=4)) == [6]
 
 
 async def test_what_exists_and_a_position_do_not_go_together(store: Store) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from evstore.bookmark import Bookmark
+    from evstore.commit.changes import Change
     from evstore.model import StoredEvent
 
 
@@ -219,6 +220,13 @@ async def follow(
     return found[:count]
 
 
+async def add(log: MemoryLog, tail: Tail, history: History, change: Change) -> None:
+    place = history.head
+    events = history.transaction(change)
+    await log.append(events, after=place)
+    tail.publish(events)
+
+
 async def grow(
     log: MemoryLog, tail: Tail, history: History, names: list[str]
 ) -> list[StoredEvent]:
@@ -355,6 +363,29 @@ async def test_a_bookmark_comes_now_and_then_where_nothing_passes(
             # Nothing more happened: nothing more is told.
             assert places == [20]
             tail.close()
+
+
+async def test_the_bookmark_behind_what_exists_covers_nothing_that_follows(
+    log: MemoryLog, history: History
+) -> None:
+    """While the state is searched for labels, the log moves on."""
+    tail, red = Tail(0, events_max=100), {"team": "red"}
+    await add(log, tail, history, create(key("a"), labels=red))
+    one = watcher(log, tail, history, after=None, labels=red, bookmarks=True)
+    found: list[StoredEvent | Bookmark] = []
+
+    async def watching() -> None:
+        while len(found) < 4 and (batch := await one.following()):
+            found.extend(batch.events)
+            if batch.bookmark:
+                found.append(batch.bookmark)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watching)
+            await anyio.lowlevel.checkpoint()
+            await add(log, tail, history, create(key("b"), labels=red))
+    assert [each.position for each in found] == [1, 1, 2, 2]
 
 
 async def test_no_bookmark_is_inside_a_transaction(

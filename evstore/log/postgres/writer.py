@@ -1,7 +1,8 @@
 """The writer: the only connection that appends, two appends in flight at most.
 
 How an append ends is told apart here, once, by SQLSTATE: refused for sure, or no answer.
-Only classes 08 and 57P, a broken socket and a warning count as no answer.
+Classes 08 and 57P, a broken socket, a warning and whatever ends the session count as no
+answer.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ READ_ON_EVENTS: Final = 2_000
 TURN_SECONDS_MAX: Final = 5.0
 SOON_SECONDS: Final = 0.002
 _UNANSWERED: Final = ("08", "57P")
+# A server that dies of a full disk says so, and not whether the commit got through.
+_LAST_WORDS: Final = ("FATAL", "PANIC")
 _LOST_RACE: Final = (
     pg.UniqueViolation,
     pg.SerializationFailure,
@@ -238,7 +241,8 @@ class Writer:
 
     def _outcome(self, error: psycopg.Error, count: int) -> Exception:
         state = error.sqlstate
-        if state is None or state.startswith(_UNANSWERED):
+        ends = error.diag.severity_nonlocalized in _LAST_WORDS
+        if state is None or ends or state.startswith(_UNANSWERED):
             return InDoubtError(str(error))
         if isinstance(error, _LOST_RACE):
             return HeadMovedError()
