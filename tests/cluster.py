@@ -179,7 +179,9 @@ class Cluster:
             *("--checkpoint=fast", "--no-sync"),
         )
         standby.start({})
-        primary.until("EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming')")
+        primary.until(
+            "EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming')"
+        )
 
     def stop(self) -> None:
         """End both servers."""

@@ -46,7 +46,9 @@ class Pooler:
     It runs as the user who may open the server's socket.
     """
 
-    def __init__(self, folder: Path, host: str, port: int, *, sessions: int = 5) -> None:
+    def __init__(
+        self, folder: Path, host: str, port: int, *, sessions: int = 5
+    ) -> None:
         self._folder = folder
         self._program = shutil.which("pgbouncer") or _PROGRAM
         if not Path(self._program).exists():

@@ -111,7 +111,9 @@ async def test_sessions_are_given_back_as_they_were(
         # They go round: these are all of them.
         for _ in range(20):
             assert await _settings(through) == expected
-            assert await value(through, "SELECT count(*) FROM pg_prepared_statements") == 0
+            assert (
+                await value(through, "SELECT count(*) FROM pg_prepared_statements") == 0
+            )
             listening = "SELECT count(*) FROM pg_listening_channels()"
             assert await value(through, listening) == 0
 
@@ -120,7 +122,8 @@ async def _settings(connection: Connection) -> str:
     query = """
         SELECT string_agg(concat(name, '=', setting), ' ' ORDER BY name)
         FROM pg_settings
-        WHERE source = 'session' OR name LIKE 'enable_%' OR name LIKE '%_timeout'
+        WHERE source = 'session' OR starts_with(name, 'enable_')
+            OR strpos(name, '_timeout') > 0
             OR name IN ('plan_cache_mode', 'jit', 'synchronous_commit')
     """
     return str(await value(connection, query))
@@ -171,7 +174,9 @@ async def test_lost_sessions_and_poolers_lose_nothing_and_double_nothing(
         count = len(acknowledged)
         await until(lambda: len(acknowledged) > count + 100, seconds=30)
         tasks.cancel_scope.cancel()
-    at = {event.name: event.position for event in await checked_history(postgres_config)}
+    at = {
+        event.name: event.position for event in await checked_history(postgres_config)
+    }
     assert {name: at.get(name) for name in acknowledged} == acknowledged
 
 
@@ -188,7 +193,9 @@ async def test_a_warning_at_the_commit_is_heard_whatever_the_role_has_set(
     monkeypatch.setattr(Writer, "settle", noted)
     database = postgres_config.postgres.db_name
     async with superuser(postgres_config) as admin:
-        await admin.execute(f"ALTER DATABASE {database} SET client_min_messages = error")
+        await admin.execute(
+            f"ALTER DATABASE {database} SET client_min_messages = error"
+        )
         await admin.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
         # As a commit does that no longer waits for its standby.
         await admin.execute(b"""

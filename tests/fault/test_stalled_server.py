@@ -156,10 +156,9 @@ async def test_a_statement_that_gets_no_answer_is_given_up(
 async def test_a_start_on_a_stalled_server_fails_in_bounded_time(
     own_server: EmbeddedServer,
 ) -> None:
-    with stalled(own_server), anyio.fail_after(30):
-        with pytest.raises(UnavailableError):
-            async with evstore.open(hasty(own_server.config())):
-                pytest.fail("it answers nothing")
+    with stalled(own_server), anyio.fail_after(30), pytest.raises(UnavailableError):
+        async with evstore.open(hasty(own_server.config())):
+            pytest.fail("it answers nothing")
 
 
 async def test_a_start_waits_for_a_server_that_comes_up(

@@ -100,12 +100,11 @@ async def test_no_more_connections_than_allowed_are_open_at_a_time(
         max_open_connections=5,
         max_idle_connections=1,
         connection_timeout=0.2,
-    ) as pool:
-        async with AsyncExitStack() as stack:
-            for _ in range(3):
-                await stack.enter_async_context(pool.connection())
-            with pytest.raises(Exception, match="couldn't get a connection"):
-                await borrow(pool, 1)
+    ) as pool, AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(pool.connection())
+        with pytest.raises(Exception, match="couldn't get a connection"):
+            await borrow(pool, 1)
 
 
 async def test_a_connection_is_replaced_at_the_end_of_its_lifetime(

@@ -117,9 +117,7 @@ class PostgresLog:
         self._config = config
         self._clock = OffsetClock()
         limits = config.evstore.limits
-        self._reader = Reader(
-            config.postgres, identity, seconds=limits.read_timeout
-        )
+        self._reader = Reader(config.postgres, identity, seconds=limits.read_timeout)
         self._past = PastReader(config, identity, self._reader)
         self.readers: Final = (self._reader, self._past)
         self._writer = Writer(config, identity, self._clock)

@@ -97,7 +97,7 @@ class PastReader:
                 self._rest(REST_AFTER_FAILURE_SECONDS, error)
         return await question(self._primary)
 
-    async def read(  # noqa: PLR0913 - what the log's contract has
+    async def read(
         self,
         *,
         after: int = 0,

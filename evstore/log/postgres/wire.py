@@ -182,9 +182,7 @@ class Wire:
         self._lose()
         await self._connection.close()
 
-    def _expect(
-        self, landed: Callable[[RoundTrip], None], seconds: float
-    ) -> RoundTrip:
+    def _expect(self, landed: Callable[[RoundTrip], None], seconds: float) -> RoundTrip:
         trip = RoundTrip(landed, self._loop.call_later(seconds, self.cut))
         self._trips.append(trip)
         return trip
