@@ -135,10 +135,13 @@ async def test_a_stream_of_events_does_not_wait_for_ever(
         assert count == 1500
         chunks = log.replay(after=0, until=1500)
         await anext(aiter(chunks))
-        with stalled(own_server), anyio.fail_after(30):
-            with pytest.raises(UnavailableError, match=r"no answer in 0\.5 s"):
-                async for _ in chunks:
-                    pass
+        with (
+            stalled(own_server),
+            anyio.fail_after(30),
+            pytest.raises(UnavailableError, match=r"no answer in 0\.5 s"),
+        ):
+            async for _ in chunks:
+                pass
 
 
 async def test_a_statement_that_gets_no_answer_is_given_up(

@@ -95,12 +95,15 @@ async def test_connections_that_are_always_open_are_there_before_anybody_asks(
 async def test_no_more_connections_than_allowed_are_open_at_a_time(
     postgres_config: Config,
 ) -> None:
-    async with open_pool(
-        postgres_config,
-        max_open_connections=5,
-        max_idle_connections=1,
-        connection_timeout=0.2,
-    ) as pool, AsyncExitStack() as stack:
+    async with (
+        open_pool(
+            postgres_config,
+            max_open_connections=5,
+            max_idle_connections=1,
+            connection_timeout=0.2,
+        ) as pool,
+        AsyncExitStack() as stack,
+    ):
         for _ in range(3):
             await stack.enter_async_context(pool.connection())
         with pytest.raises(Exception, match="couldn't get a connection"):
@@ -180,7 +183,7 @@ async def test_a_check_makes_no_connection_more(postgres_config: Config) -> None
         tasks.start_soon(pool.run)
         assert pool._kept is not None
         with anyio.fail_after(10):
-            while pool._kept.get_stats()["requests_num"] < 50:
+            while pool._kept.get_stats()["requests_num"] < 50:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
         tasks.cancel_scope.cancel()
         await settled(pool, idle=2)
