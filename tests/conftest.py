@@ -13,6 +13,7 @@ import pytest
 
 from evstore.embedded import EmbeddedServer
 from evstore.maintenance import migrate_up
+from pooler import Pooler
 from servers import short_folder
 
 if TYPE_CHECKING:
@@ -71,6 +72,22 @@ def postgres_config(server: EmbeddedServer, migrated_template: str) -> Iterator[
     """Return the configuration of a migrated database of the test's own."""
     with _database(server, template=migrated_template) as config:
         yield config
+
+
+@pytest.fixture(scope="session")
+def pooler(server: EmbeddedServer) -> Iterator[Pooler]:
+    """Return a pooler in transaction mode before the session's PostgreSQL."""
+    with (
+        short_folder() as folder,
+        Pooler(folder, server.host, server.port) as running,
+    ):
+        yield running
+
+
+@pytest.fixture
+def pooled_config(postgres_config: Config, pooler: Pooler) -> Config:
+    """Return the configuration of such a database, through the pooler."""
+    return pooler.config(postgres_config)
 
 
 @pytest.fixture

@@ -172,7 +172,7 @@ class PostgresConfig(Section, frozen=True, kw_only=True):
         int,
         Field(
             Whole(-1, _CONNECTIONS_MAX, zero=_CONNECTIONS_DEFAULT),
-            "Most idle connections that are kept; 0: 50; -1: none.",
+            "Most connections for reading that are kept while idle; 0: 50; -1: none.",
         ),
     ] = _CONNECTIONS_DEFAULT
     max_connection_lifetime: Annotated[
@@ -260,6 +260,21 @@ class Limits(Section, frozen=True, kw_only=True):
     ] = 30.0
     append_timeout: Annotated[
         float, Field(Span(positive=True), "Time that one try to append may take.")
+    ] = 10.0
+    read_timeout: Annotated[
+        float,
+        Field(
+            Span(positive=True),
+            "Time that the server may say nothing while it is asked for events.",
+        ),
+    ] = 60.0
+    start_timeout: Annotated[
+        float,
+        Field(
+            Span(),
+            "Time for which a start tries a server that cannot be used again; 0: it"
+            " tries once.",
+        ),
     ] = 10.0
     tail_events_max: Annotated[
         int, Field(_COUNT, "Newest events that are kept in memory for watchers.")

@@ -83,8 +83,9 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     """The connections of a log to its server: as they are, looked at and not tried.
 
     `writer` and `listener` say whether there is one; `listener` is None where
-    notifications are off. `readers` counts those in the pool, `readers_idle` the ones
-    that nobody uses, `readers_wanted` the reads that wait for one.
+    notifications are off, or a pooler is in between. `readers` counts those in the pool,
+    `readers_idle` the ones that nobody uses, `readers_wanted` the reads that wait for
+    one. Connections to a read replica are not among them.
     """
 
     writer: bool

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from evstore.log import Log
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "postgres", "pooled"])
 def config(request: pytest.FixtureRequest) -> Config:
     if request.param == "memory":
         return Config()
-    found: Config = request.getfixturevalue("postgres_config")
+    found: Config = request.getfixturevalue(f"{request.param}_config")
     return found
 
 

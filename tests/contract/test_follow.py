@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from evstore.log import Log
 
 LONG_SECONDS = 30
+# Nothing is heard through a pooler: there, waiting only ends at its time-out.
+HEARING = pytest.mark.parametrize("config", ["memory", "postgres"], indirect=True)
 
 
 async def test_reading_on_gives_what_follows_and_then_nothing(
@@ -120,6 +122,7 @@ async def quiet(log: Log, position: int) -> None:
         lasted = boot_microseconds() - began
 
 
+@HEARING
 async def test_waiting_ends_when_another_instance_appends(
     log: Log, other: Log, history: History
 ) -> None:
@@ -144,6 +147,7 @@ async def test_waiting_ends_when_another_instance_appends(
     assert (await log.head()).position > place.position
 
 
+@HEARING
 async def test_what_was_appended_before_the_wait_ends_it_at_once(
     log: Log, other: Log, history: History
 ) -> None:
@@ -156,6 +160,7 @@ async def test_what_was_appended_before_the_wait_ends_it_at_once(
     assert await log.read_on(place) == history.events[1:]
 
 
+@HEARING
 async def test_waiting_ends_at_its_timeout(log: Log, history: History) -> None:
     await log.append(creations(history, "a"), after=log.genesis)
     with anyio.fail_after(LONG_SECONDS / 3):
@@ -165,6 +170,7 @@ async def test_waiting_ends_at_its_timeout(log: Log, history: History) -> None:
         assert boot_microseconds() - began >= 40_000
 
 
+@HEARING
 async def test_a_wait_can_be_cancelled_and_begun_again(
     log: Log, other: Log, history: History
 ) -> None:

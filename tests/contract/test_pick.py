@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from events import History, creations
 from evstore.log import MemoryLog
 
@@ -27,6 +29,7 @@ async def test_positions_that_the_log_has_not_got_are_left_out(
     assert await log.pick([2, 3, 2**63 - 1, 2**70]) == history.events[1:]
 
 
+@pytest.mark.parametrize("config", ["memory", "postgres"], indirect=True)
 async def test_connections_are_counted_where_there_is_a_server(
     log: Log, history: History
 ) -> None:

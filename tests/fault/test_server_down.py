@@ -12,7 +12,7 @@ import evstore
 from evstore.embedded import EmbeddedServer
 from evstore.errors import UnavailableError
 from evstore.maintenance import migrate_up
-from fault.history import checked_history, until
+from fault.history import checked_history, limited, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ async def own_server(server_folder: Path) -> AsyncIterator[EmbeddedServer]:
 async def test_a_server_that_is_down_at_start_is_unavailable(
     own_server: EmbeddedServer,
 ) -> None:
-    config = own_server.config()
+    config = limited(own_server.config(), start_timeout=0)
     own_server.stop()
     with pytest.raises(UnavailableError, match=r"\.s\.PGSQL"):
         async with evstore.open(config):

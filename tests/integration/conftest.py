@@ -13,12 +13,14 @@ from evstore.config import Config
 from evstore.log import MemoryLog
 from evstore.maintenance import grant
 from fault.history import adjusted
+from tls.server import secure_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from evstore import Store
+    from tls.server import SecureServer
 
 
 class Backend:
@@ -71,3 +73,10 @@ async def runtime(postgres_config: Config) -> AsyncIterator[Config]:
     async with role_of(postgres_config) as name:
         await grant(postgres_config, name)
         yield as_user(postgres_config, name)
+
+
+@pytest.fixture(scope="session")
+def debian_postgres() -> Iterator[SecureServer]:
+    """Return a server with TLS, from Debian's package."""
+    with secure_server() as server:
+        yield server

@@ -12,10 +12,10 @@ from evstore.maintenance import doctor, migrate_up
 from unit.test_doctor import CHECKS
 
 if TYPE_CHECKING:
-    from servers import DebianServer
+    from tls.server import SecureServer
 
 
-def config_of(server: DebianServer, mode: TlsMode, user: str = "kuma") -> Config:
+def config_of(server: SecureServer, mode: TlsMode, user: str = "kuma") -> Config:
     """Return the settings for a role in a mode of TLS."""
     checked = mode in (TlsMode.VERIFY_CA, TlsMode.VERIFY_FULL)
     ca_path = str(server.ca_path) if checked else ""
@@ -42,13 +42,13 @@ def config_of(server: DebianServer, mode: TlsMode, user: str = "kuma") -> Config
     ],
 )
 async def test_the_negotiated_tls_is_told(
-    debian_postgres: DebianServer, mode: TlsMode, user: str, status: str, words: str
+    debian_postgres: SecureServer, mode: TlsMode, user: str, status: str, words: str
 ) -> None:
     found = (await checks(config_of(debian_postgres, mode, user)))["tls"]
     assert (found.status, words in found.found) == (status, True), found
 
 
-async def test_every_check_can_be_made(debian_postgres: DebianServer) -> None:
+async def test_every_check_can_be_made(debian_postgres: SecureServer) -> None:
     config = config_of(debian_postgres, TlsMode.VERIFY_FULL)
     await migrate_up(config)
     found = await doctor(config)
@@ -58,7 +58,7 @@ async def test_every_check_can_be_made(debian_postgres: DebianServer) -> None:
 
 
 async def test_a_password_that_is_refused_is_not_shown(
-    debian_postgres: DebianServer,
+    debian_postgres: SecureServer,
 ) -> None:
     config = config_of(debian_postgres, TlsMode.VERIFY_FULL)
     (found,) = await doctor(as_user(config, "kuma", password="hunter2 wrong"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from evstore import Config
-    from servers import DebianServer
+    from tls.server import SecureServer
 
 DATABASE: Final = "rotating"
 SECRET: Final = "hunter2"
@@ -30,7 +30,7 @@ def with_password(config: Config, password: str | Callable[[], str]) -> Config:
 
 
 @pytest.fixture
-def config(debian_postgres: DebianServer) -> Iterator[Config]:
+def config(debian_postgres: SecureServer) -> Iterator[Config]:
     """Return the settings for a database of the test's own."""
     server = debian_postgres
     server.psql(f"CREATE DATABASE {DATABASE} OWNER kuma")
@@ -50,7 +50,7 @@ def config(debian_postgres: DebianServer) -> Iterator[Config]:
 
 
 async def test_a_store_outlives_a_change_of_its_password(
-    debian_postgres: DebianServer, config: Config
+    debian_postgres: SecureServer, config: Config
 ) -> None:
     await migrate_up(config)
     current, threads = [debian_postgres.password], set[int]()

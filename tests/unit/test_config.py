@@ -124,6 +124,12 @@ SAMPLES = {
     "store.evstore.limits.appendTimeout": Sample(
         "EVSTORE_LIMITS_APPEND_TIMEOUT", "2s", 2.0
     ),
+    "store.evstore.limits.readTimeout": Sample(
+        "EVSTORE_LIMITS_READ_TIMEOUT", "2m", 120.0
+    ),
+    "store.evstore.limits.startTimeout": Sample(
+        "EVSTORE_LIMITS_START_TIMEOUT", "0", 0.0
+    ),
     "store.evstore.limits.tailEventsMax": Sample(
         "EVSTORE_LIMITS_TAIL_EVENTS_MAX", "7", 7
     ),
@@ -206,6 +212,8 @@ def test_the_defaults_are_the_documented_ones() -> None:
             batch_bytes_max=8 * 1024 * 1024,
             command_timeout=30.0,
             append_timeout=10.0,
+            read_timeout=60.0,
+            start_timeout=10.0,
             tail_events_max=10_000,
             page_size_max=100_000,
         ),

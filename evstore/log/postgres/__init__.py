@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from evstore.background import background
-from evstore.clock import OffsetClock
+from evstore.clock import OffsetClock, boot_microseconds
 from evstore.codec import genesis_hash
+from evstore.errors import UnavailableError
 from evstore.log.contract import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import integrity, statements
-from .connections import connect, translated
+from .connections import connect, deadline, translated
 from .counting import activity_of, storage_of
 from .listener import Listener
 from .migrations import check_version
 from .reader import POSITION_MAX, Reader
+from .replica import PastReader
 from .restorer import Restorer
 from .writer import Writer
 
@@ -35,20 +38,65 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresLog", "open_postgres"]
 
+logger = logging.getLogger(__name__)
+
+START_PAUSES: Final = (0.1, 0.2, 0.5, 1.0)
+
 
 @asynccontextmanager
 async def open_postgres(config: Config) -> AsyncGenerator[PostgresLog]:
     """Open the log in a migrated database.
+
+    A server that cannot be used is tried again for `startTimeout`.
 
     Raises:
         SchemaError: the database is not at the version that this program needs.
         UnavailableError: the database cannot be reached.
         ConfigError: the server refuses us.
     """
+    identity = await _patiently(config)
+    async with background() as tasks:
+        log = PostgresLog(config, identity)
+        try:
+            await log.open()
+            if config.evstore.notify:
+                tasks.start_soon(log.listener.run)
+            for reader in log.readers:
+                tasks.start_soon(reader.run)
+            yield log
+        finally:
+            log.listener.close()
+            with anyio.CancelScope(shield=True):
+                await log.aclose()
+
+
+async def _patiently(config: Config) -> UUID:
+    """Begin as soon as the server can be used, and return the identity of the log."""
+    seconds = config.evstore.limits.start_timeout
+    limit = boot_microseconds() + int(seconds * 1e6)
+    failures = 0
+    while True:
+        try:
+            return await _begin(config)
+        except UnavailableError as error:
+            pause = START_PAUSES[min(failures, len(START_PAUSES) - 1)]
+            if boot_microseconds() + pause * 1e6 > limit:
+                raise
+            if not failures:
+                logger.warning("trying again for %g s: %s", seconds, error)
+            failures += 1
+            await anyio.sleep(pause)
+
+
+async def _begin(config: Config) -> UUID:
+    """Check that the database is ours, see to a partition; return the log's identity."""
     postgres = config.postgres
     connection = await connect(postgres, purpose="start")
     try:
-        with translated(postgres):
+        with (
+            translated(postgres),
+            deadline(connection, config.evstore.limits.read_timeout),
+        ):
             await check_version(
                 connection, tolerate_newer=postgres.tolerate_newer_db_versions
             )
@@ -58,17 +106,8 @@ async def open_postgres(config: Config) -> AsyncGenerator[PostgresLog]:
     finally:
         await connection.close()
     assert row is not None, "migration 0001 makes the row"
-    async with background() as tasks:
-        log = PostgresLog(config, row[0])
-        try:
-            await log.open()
-            if config.evstore.notify:
-                tasks.start_soon(log.listener.run)
-            yield log
-        finally:
-            log.listener.close()
-            with anyio.CancelScope(shield=True):
-                await log.aclose()
+    identity: UUID = row[0]
+    return identity
 
 
 class PostgresLog:
@@ -77,9 +116,12 @@ class PostgresLog:
     def __init__(self, config: Config, identity: UUID) -> None:
         self._config = config
         self._clock = OffsetClock()
-        self._reader = Reader(config.postgres, identity)
+        limits = config.evstore.limits
+        self._reader = Reader(config.postgres, identity, seconds=limits.read_timeout)
+        self._past = PastReader(config, identity, self._reader)
+        self.readers: Final = (self._reader, self._past)
         self._writer = Writer(config, identity, self._clock)
-        self._restorer = Restorer(config.postgres)
+        self._restorer = Restorer(config.postgres, seconds=limits.command_timeout)
         self.listener = Listener(
             config.postgres,
             lambda process: self._writer.is_own(process),  # noqa: PLW0108 - it changes
@@ -92,8 +134,9 @@ class PostgresLog:
         return self._clock.now()
 
     async def open(self) -> None:
-        """Open the pool of the reads."""
+        """Open the pools of the reads."""
         await self._reader.open()
+        await self._past.open()
 
     async def connect(self) -> None:
         """Open the writer's connection, which measures the clock."""
@@ -116,6 +159,7 @@ class PostgresLog:
         self.identity = identity
         self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
         self._reader.identity = identity
+        self._past.become(identity)
         await self._writer.aclose()
         self._writer = Writer(self._config, identity, self._clock)
 
@@ -173,7 +217,7 @@ class PostgresLog:
         limit: int | None = None,
     ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield events with `after < position <= until`, in chunks, in order."""
-        async for chunk in self._reader.read(
+        async for chunk in self._past.read(
             after=after, until=until, where=where, reverse=reverse, limit=limit
         ):
             yield chunk
@@ -212,13 +256,17 @@ class PostgresLog:
 
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key at or before `until`."""
-        return await self._reader.latest(where=where, until=min(until, POSITION_MAX))
+        last = min(until, POSITION_MAX)
+        return await self._past.ask(
+            last, lambda reader: reader.latest(where=where, until=last)
+        )
 
     async def previous(
         self, places: Sequence[tuple[str, int]]
     ) -> list[StoredEvent | None]:
         """Return for each key and position the last event of the key before it."""
-        return await self._reader.previous(places)
+        last = max((position for _, position in places), default=0)
+        return await self._past.ask(last, lambda reader: reader.previous(places))
 
     async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
         """Return the events at these positions, in order of position."""
@@ -228,7 +276,10 @@ class PostgresLog:
         """Count the events in a range, on the server."""
         last = min(until, POSITION_MAX)
         binds = {"after": min(after, last), "until": last, "top": top}
-        return activity_of(await self._reader.rows(statements.ACTIVITY, binds))
+        rows = await self._past.ask(
+            last, lambda reader: reader.rows(statements.ACTIVITY, binds)
+        )
+        return activity_of(rows)
 
     async def storage(self) -> Storage:
         """Return what the log takes on the server's disk."""
@@ -243,9 +294,13 @@ class PostgresLog:
         """Return how the connections to the server stand."""
         return Connections(
             writer=self._writer.connected,
-            listener=self.listener.connected if self._config.evstore.notify else None,
+            listener=self._hears(),
             **self._reader.connections(),
         )
+
+    def _hears(self) -> bool | None:
+        expected = self._config.evstore.notify and not self.listener.pooled
+        return self.listener.connected if expected else None
 
     async def wait(self, after: int, *, seconds: float) -> None:
         """Return when there may be events after `after`, at the latest in `seconds`."""
@@ -305,4 +360,5 @@ class PostgresLog:
         """Let go of all connections."""
         await self._writer.aclose()
         await self._restorer.aclose()
+        await self._past.aclose()
         await self._reader.aclose()

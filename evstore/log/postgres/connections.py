@@ -17,7 +17,6 @@ import anyio
 import psycopg
 from anyio import to_thread
 from psycopg import pq
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from evstore.config.kinds import PASSWORD
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
@@ -26,7 +25,7 @@ from . import refusals, statements
 from .tls import NO_FILE, tls_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Callable, Generator
 
     from evstore.config import PostgresConfig
 
@@ -38,7 +37,11 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
     parameter (PGSERVICE, PGTZ, PGDATESTYLE), and a libpq reads more of them with every
     release. They are out of sight while libpq works on the connection, one step of it
     at a time: other tasks never miss them, other threads for microseconds at most.
+
+    `pooled` says that a pooler lends sessions to it, a transaction at a time.
     """
+
+    pooled = False
 
     @classmethod
     async def connect(cls, conninfo: str = "", **settings: Any) -> Self:
@@ -103,15 +106,16 @@ async def _called(password: Callable[[], object], seconds: float) -> str:
         raise ConfigError(message) from None
 
 
-Pool = AsyncConnectionPool[Connection]
-
 _LIBPQ_16: Final = 160_000
-# The writer and the listener have connections of their own beside the pool.
-_OUTSIDE_POOL: Final = 2
 
 
-def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
+def parameters(
+    config: PostgresConfig, *, purpose: str, primary: bool = True
+) -> dict[str, Any]:
     """Return what to hand to `psycopg.connect` for a connection with this purpose.
+
+    Of several hosts, the first that can be reached is taken; with `primary`, the first
+    that takes writes.
 
     Raises:
         ConfigError: a file of the TLS settings is missing.
@@ -128,7 +132,7 @@ def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
         "dbname": config.db_name,
         "connect_timeout": max(2, round(config.connection_timeout)),
         "application_name": f"evstore {purpose}",
-        "target_session_attrs": "read-write",
+        "target_session_attrs": "read-write" if primary else "any",
         "client_encoding": "utf8",
         "options": "",
         **tls_parameters(config.tls),
@@ -141,8 +145,10 @@ def parameters(config: PostgresConfig, *, purpose: str) -> dict[str, Any]:
     }
 
 
-async def connect(config: PostgresConfig, *, purpose: str) -> Connection:
-    """Open one connection, in autocommit mode.
+async def connect(
+    config: PostgresConfig, *, purpose: str, settings: bytes = b""
+) -> Connection:
+    """Open one connection, in autocommit mode, with our `settings` of the session.
 
     Raises:
         ConfigError: the server refuses user, password or database.
@@ -154,34 +160,30 @@ async def connect(config: PostgresConfig, *, purpose: str) -> Connection:
         )
         try:
             with deadline(connection, config.connection_timeout):
-                await connection.execute(statements.SESSION)
+                await begin_session(connection, settings)
         except BaseException:
             await connection.close()
             raise
         return connection
 
 
-def make_pool(
-    config: PostgresConfig, configure: Callable[[Connection], Awaitable[None]]
-) -> Pool:
-    """Return a pool for reads, not yet open; it is always bounded."""
-    # Two at least: a replay may have to read a piece apart while it streams.
-    largest = max(2, config.max_open_connections - _OUTSIDE_POOL)
-    return AsyncConnectionPool(
-        "",
-        connection_class=Connection,
-        kwargs={**parameters(config, purpose="reader"), "autocommit": True},
-        min_size=min(config.min_open_connections, largest),
-        max_size=largest,
-        timeout=config.connection_timeout,
-        max_lifetime=config.max_connection_lifetime or 3600.0,
-        max_idle=config.max_connection_idle_time or 600.0,
-        reconnect_timeout=config.connection_timeout,
-        configure=configure,
-        check=AsyncConnectionPool.check_connection,
-        open=False,
-        name="evstore reader",
-    )
+async def begin_session(connection: Connection, settings: bytes = b"") -> None:
+    """Give a new session our settings; leave one that a pooler lends as it is.
+
+    Behind a pooler, statements of one connection go to several sessions, which others
+    use as well: nothing that is set or prepared there stays ours. A pooler is known by
+    the process id: the one that it tells its clients is not that of the session.
+    """
+    cursor = await connection.execute(statements.PROCESS, prepare=False)
+    row = await cursor.fetchone()
+    assert row is not None, "the statement returns one row"
+    if row[0] != connection.pgconn.backend_pid:
+        connection.pooled = True
+        connection.prepare_threshold = None
+        return
+    await connection.execute(statements.SESSION)
+    if settings:
+        await connection.execute(settings)
 
 
 @contextlib.contextmanager
@@ -189,7 +191,7 @@ def translated(config: PostgresConfig) -> Generator[None]:
     """Turn the driver's errors into the store's; the driver's own is the cause."""
     try:
         yield
-    except (psycopg.Error, PoolTimeout) as error:
+    except psycopg.Error as error:
         raise translate(error, config) from error
 
 
@@ -238,11 +240,46 @@ def cut(connection: Connection) -> None:
         end.shutdown(socket.SHUT_RDWR)
 
 
+class Deadline:
+    """Shuts the socket of a connection that has not answered in so many seconds."""
+
+    def __init__(self, connection: Connection, seconds: float) -> None:
+        self.passed = False
+        self._connection = connection
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Count from now on."""
+        self.stop()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._seconds, self._pass)
+
+    def stop(self) -> None:
+        """Stop counting: it is not the server that we wait for."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _pass(self) -> None:
+        self.passed = True
+        cut(self._connection)
+
+
 @contextlib.contextmanager
-def deadline(connection: Connection, seconds: float) -> Generator[None]:
-    """Shut the socket where a statement takes longer; its execution then fails."""
-    timer = asyncio.get_running_loop().call_later(seconds, cut, connection)
+def deadline(connection: Connection, seconds: float) -> Generator[Deadline]:
+    """Shut the socket where a statement takes longer; its execution then fails.
+
+    What waits for several answers starts the deadline again after each.
+    """
+    limit = Deadline(connection, seconds)
+    limit.start()
     try:
-        yield
+        yield limit
+    except psycopg.Error as error:
+        if limit.passed:
+            message = f"no answer in {seconds:g} s"
+            raise psycopg.OperationalError(message) from error
+        raise
     finally:
-        timer.cancel()
+        limit.stop()

@@ -7,6 +7,7 @@ appended, it has.
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from evstore.config import PostgresConfig
 
+logger = logging.getLogger(__name__)
+
 _LISTEN: Final = prepared("listen", b"LISTEN evstore")
 _ALIVE: Final = prepared("alive", b"SELECT 1")
 RETRY_SECONDS: Final = 1.0
@@ -34,7 +37,10 @@ QUIET_SECONDS: Final = 30.0
 
 
 class Listener:
-    """Turns notifications into wake-ups."""
+    """Turns notifications into wake-ups.
+
+    `pooled` says that a pooler is in between, through which nothing can be heard.
+    """
 
     def __init__(self, config: PostgresConfig, is_own: Callable[[int], bool]) -> None:
         self._config = config
@@ -45,6 +51,7 @@ class Listener:
         self._wire: Wire | None = None
         self._listening = False
         self._closing = False
+        self.pooled = False
 
     @property
     def connected(self) -> bool:
@@ -57,7 +64,7 @@ class Listener:
             with suppress(StoreError):
                 await self._listen()
             if not self._closing:
-                await anyio.sleep(RETRY_SECONDS)
+                await anyio.sleep(QUIET_SECONDS if self.pooled else RETRY_SECONDS)
 
     def close(self) -> None:
         """End `run`: the socket is shut, which is quicker and quieter than cancelling."""
@@ -67,6 +74,14 @@ class Listener:
 
     async def _listen(self) -> None:
         connection = await connect(self._config, purpose="listener")
+        if connection.pooled:
+            # LISTEN is of a session, and the session is lent for a transaction.
+            await connection.close()
+            if not self.pooled:
+                logger.info("there is a pooler in between: the log is polled")
+            self.pooled = True
+            return
+        self.pooled = False
         wire = self._wire = Wire(connection, notified=self._heard)
         try:
             with translated(self._config):

@@ -13,7 +13,8 @@ from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS, ForeignLogError
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import statements
-from .connections import make_pool, translated
+from .connections import begin_session, deadline, parameters, translated
+from .pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -35,12 +36,27 @@ def decode(text: bytes | str) -> list[StoredEvent]:
 
 
 class Reader:
-    """Reads of the log that do not have to wait for the writer."""
+    """Reads of the log that do not have to wait for the writer.
 
-    def __init__(self, config: PostgresConfig, identity: UUID) -> None:
+    A server that says nothing for `seconds` while it is asked is unavailable. With
+    `replica`, also one that takes no writes is read from.
+    """
+
+    def __init__(
+        self,
+        config: PostgresConfig,
+        identity: UUID,
+        *,
+        seconds: float,
+        replica: bool = False,
+    ) -> None:
         self._config = config
+        self._seconds = seconds
         self.identity = identity
-        self._pool = make_pool(config, self._configure)
+        self.replica = replica
+        purpose = "replica" if replica else "reader"
+        found = parameters(config, purpose=purpose, primary=not replica)
+        self._pool = Pool(config, found, self._configure)
         self._foreign: WeakSet[Connection] = WeakSet()
 
     async def open(self) -> None:
@@ -49,13 +65,17 @@ class Reader:
 
     async def aclose(self) -> None:
         """Close the pool and its connections."""
-        await self._pool.close()
+        await self._pool.aclose()
+
+    async def run(self) -> None:
+        """Look after idle connections until cancelled."""
+        await self._pool.run()
 
     async def _configure(self, connection: Connection) -> None:
-        await connection.execute(statements.SESSION)
-        await connection.execute(statements.SESSION_READER)
-        cursor = await connection.execute(statements.IDENTITY)
-        row = await cursor.fetchone()
+        with deadline(connection, self._config.connection_timeout):
+            await begin_session(connection, statements.SESSION_READER)
+            cursor = await connection.execute(statements.IDENTITY)
+            row = await cursor.fetchone()
         if row is None or row[0] != self.identity:
             # Whoever asks over it is told; the pool itself would only try again.
             self._foreign.add(connection)
@@ -75,16 +95,18 @@ class Reader:
     ) -> tuple[Any, ...] | None:
         """Return the first row of a statement."""
         async with self._connection() as connection:
-            cursor = await connection.execute(statement, binds)
-            return await cursor.fetchone()
+            with deadline(connection, self._seconds):
+                cursor = await connection.execute(statement, binds)
+                return await cursor.fetchone()
 
     async def rows(
         self, statement: bytes, binds: dict[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
         """Return all rows of a statement."""
         async with self._connection() as connection:
-            cursor = await connection.execute(statement, binds)
-            return await cursor.fetchall()
+            with deadline(connection, self._seconds):
+                cursor = await connection.execute(statement, binds)
+                return await cursor.fetchall()
 
     async def place(self, statement: bytes, binds: dict[str, Any]) -> Head | None:
         """Return the place that a statement finds."""
@@ -163,14 +185,16 @@ class Reader:
     ) -> AsyncGenerator[tuple[Any, ...]]:
         """Yield the rows of a query, streamed by one COPY, as of one moment."""
         copy_out = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
-        async with (
-            self._connection() as connection,
-            connection.cursor() as cursor,
-            cursor.copy(copy_out) as copy,
-        ):
-            copy.set_types(types)
-            async for row in copy.rows():
-                yield row
+        async with self._connection() as connection:
+            with deadline(connection, self._seconds) as limit:
+                async with connection.cursor() as cursor, cursor.copy(copy_out) as copy:
+                    copy.set_types(types)
+                    async for row in copy.rows():
+                        limit.stop()
+                        try:
+                            yield row
+                        finally:
+                            limit.start()
 
     async def previous(
         self, places: Sequence[tuple[str, int]]
@@ -200,13 +224,7 @@ class Reader:
 
     def connections(self) -> dict[str, int]:
         """Return the fields of `Connections` that are about the pool."""
-        found = self._pool.get_stats()
-        return {
-            "readers": found["pool_size"],
-            "readers_idle": found["pool_available"],
-            "readers_wanted": found["requests_waiting"],
-            "readers_max": found["pool_max"],
-        }
+        return self._pool.stats()
 
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key; see the log's contract."""

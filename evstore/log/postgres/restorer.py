@@ -12,7 +12,7 @@ from evstore.codec import field, genesis_hash
 from evstore.log.contract import HeadMovedError
 
 from . import statements
-from .connections import connect, translated
+from .connections import connect, deadline, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,10 +35,14 @@ _SLICE_BYTES: Final = 256 * 1024
 
 
 class Restorer:
-    """Adds events as they were, over a connection of its own."""
+    """Adds events as they were, over a connection of its own.
 
-    def __init__(self, config: PostgresConfig) -> None:
+    A server that takes longer than `seconds` over what it is given is unavailable.
+    """
+
+    def __init__(self, config: PostgresConfig, *, seconds: float) -> None:
         self._config = config
+        self._seconds = seconds
         self._connection: Connection | None = None
 
     async def aclose(self) -> None:
@@ -53,11 +57,12 @@ class Restorer:
         """Add whole transactions as they were; see the log's contract."""
         connection = await self._ready()
         try:
-            with translated(self._config):
+            with translated(self._config), deadline(connection, self._seconds):
                 binds = {"events": len(events)}
                 await connection.execute(statements.ENSURE_PARTITIONS, binds)
                 async with connection.transaction():
                     await connection.execute(statements.TURN)
+                    await connection.execute(statements.SESSION_RESTORE)
                     await _adopt(connection, identity)
                     await _check_head(connection, after, identity)
                     await _copy(connection, events)
@@ -69,10 +74,7 @@ class Restorer:
 
     async def _ready(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            connection = await connect(self._config, purpose="restore")
-            with translated(self._config):
-                await connection.execute(statements.SESSION_RESTORE)
-            self._connection = connection
+            self._connection = await connect(self._config, purpose="restore")
         return self._connection
 
 

@@ -44,7 +44,7 @@ class RoundTrip:
     were not executed. `warned` says that the server warned meanwhile.
     """
 
-    __slots__ = ("_deadline", "_landed", "error", "results", "warned")
+    __slots__ = ("_deadline", "_landed", "error", "held", "results", "warned")
 
     def __init__(
         self, landed: Callable[[RoundTrip], None], deadline: asyncio.TimerHandle
@@ -54,6 +54,8 @@ class RoundTrip:
         self.results: list[PGresult] = []
         self.error: psycopg.Error | None = None
         self.warned = False
+        # What is not sent yet.
+        self.held: tuple[Step, ...] = ()
 
     def land(self) -> None:
         """Tell whoever waits that the answer is complete."""
@@ -74,7 +76,9 @@ class Wire:
 
     A lost connection is an error without SQLSTATE for every round trip that has no
     answer, unless the server said why it ended the session. `notified` is called for each
-    notification, with the id of the server process that sent it.
+    notification, with the id of the server process that sent it. Through a pooler,
+    statements are sent with their text each time: what is prepared stays in a session,
+    and the next round trip may go to another. `pooled` says that there is one.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Wire:
     ) -> None:
         self._connection = connection
         self._libpq = connection.pgconn
+        self.pooled: Final = connection.pooled
         self._notified = notified
         self._lost = anyio.Event()
         self._loop = asyncio.get_running_loop()
@@ -99,11 +104,13 @@ class Wire:
         return self._libpq.backend_pid
 
     async def prepare(self, statements: Sequence[Prepared], *, seconds: float) -> None:
-        """Have the server parse the statements that are going to be sent.
+        """Have the server parse the statements that are going to be sent, if they stay.
 
         Raises:
             psycopg.Error: one of them is wrong, or the connection was lost.
         """
+        if self.pooled:
+            return
         answer: asyncio.Future[RoundTrip] = self._loop.create_future()
         self._expect(partial(_hand_over, answer), seconds)
         try:
@@ -119,18 +126,30 @@ class Wire:
     def send(
         self, *steps: Step, seconds: float, landed: Callable[[RoundTrip], None]
     ) -> None:
-        """Send prepared statements and their binds as one round trip; return at once.
+        """Send statements and their binds as one round trip; return at once.
 
         `landed` is called once, from the event loop and never from this call. Where no
         answer comes in `seconds`, the socket is shut: unlike a cancellation, that lets
         the server finish what it was told.
         """
-        self._expect(landed, seconds)
+        trip = self._expect(landed, seconds)
+        if self.pooled and self._trips[0] is not trip:
+            # The session may be taken back with the first answer: one at a time.
+            trip.held = steps
+            return
+        self._dispatch(steps)
+
+    def _dispatch(self, steps: tuple[Step, ...]) -> None:
         try:
-            for (name, _, binds), values in steps:
+            for (name, text, binds), values in steps:
                 parameters = [values[bind] for bind in binds]
                 formats = [pq.Format.BINARY] * len(binds)
-                self._libpq.send_query_prepared(name, parameters, formats)
+                if self.pooled:
+                    self._libpq.send_query_params(
+                        text, parameters, param_formats=formats
+                    )
+                else:
+                    self._libpq.send_query_prepared(name, parameters, formats)
             self._end_round_trip()
         except psycopg.Error:
             # The socket is dead: whoever waits hears of it from the loop.
@@ -159,8 +178,10 @@ class Wire:
         self._lose()
         await self._connection.close()
 
-    def _expect(self, landed: Callable[[RoundTrip], None], seconds: float) -> None:
-        self._trips.append(RoundTrip(landed, self._loop.call_later(seconds, self.cut)))
+    def _expect(self, landed: Callable[[RoundTrip], None], seconds: float) -> RoundTrip:
+        trip = RoundTrip(landed, self._loop.call_later(seconds, self.cut))
+        self._trips.append(trip)
+        return trip
 
     def _end_round_trip(self) -> None:
         self._libpq.pipeline_sync()
@@ -213,10 +234,17 @@ class Wire:
             if result.status == pq.ExecStatus.PIPELINE_SYNC:
                 self._trips.popleft()
                 trip.land()
+                if self.pooled:
+                    self._send_held()
             elif result.status in _DONE:
                 trip.results.append(result)
             elif result.status == pq.ExecStatus.FATAL_ERROR and trip.error is None:
                 trip.error = errors.error_from_result(result)
+
+    def _send_held(self) -> None:
+        if self._trips and self._trips[0].held:
+            steps, self._trips[0].held = self._trips[0].held, ()
+            self._dispatch(steps)
 
     def _lose(self) -> None:
         """The connection is gone: tell everybody who waits."""

@@ -71,6 +71,10 @@ _NOTIFY: Final = statements.prepared("notify", b"NOTIFY evstore")
 _MAKE_PARTITION: Final = statements.prepared(
     "make_partition", b"SELECT evstore.ensure_partition(%(events)b::bigint)"
 )
+# Behind the statements of a commit: its warnings are to be heard, whatever a role has set.
+_ALOUD: Final = statements.prepared(
+    "aloud", b"SELECT set_config('client_min_messages', 'warning', true)"
+)
 _ALL: Final = (
     *(_APPEND, _READ_ON, _SETTLE, _TURN),
     *(_BEGIN, _COMMIT, _ROLLBACK, _MAKE_PARTITION, _NOTIFY),
@@ -141,10 +145,11 @@ class Writer:
 
     async def _open(self) -> Connection:
         """Open a connection to our log, with the settings of the session."""
-        connection = await connect(self._config, purpose="writer")
+        connection = await connect(
+            self._config, purpose="writer", settings=statements.SESSION_WRITER
+        )
         try:
             with translated(self._config), deadline(connection, self._seconds):
-                await connection.execute(statements.SESSION_WRITER)
                 sent = boot_microseconds()
                 cursor = await connection.execute(statements.IDENTITY)
                 row = await cursor.fetchone()
@@ -173,6 +178,7 @@ class Writer:
         append = self._prepare(events, after)
         self._wire.send(
             (_APPEND, append.binds),
+            *_aloud(self._wire),
             seconds=self._seconds,
             landed=lambda trip: landed(self._verdict(trip, append)),
         )
@@ -185,7 +191,8 @@ class Writer:
 
     async def _append(self, wire: Wire, append: _Append, *more: Step) -> None:
         try:
-            trip = await wire.run((_APPEND, append.binds), *more, seconds=self._seconds)
+            steps = ((_APPEND, append.binds), *_aloud(wire), *more)
+            trip = await wire.run(*steps, seconds=self._seconds)
         except BaseException:
             # Cancelled while it was under way: nobody heard the answer.
             wire.cut()
@@ -276,7 +283,8 @@ class Writer:
 
     async def settle(self) -> None:
         """Commit something behind what is visible; see the log's contract."""
-        trip = await self._run(await self.connect(), (_SETTLE, _NOTHING))
+        wire = await self.connect()
+        trip = await self._run(wire, (_SETTLE, _NOTHING), *_aloud(wire))
         if trip.warned:
             message = "the server did not say that the log is safe"
             raise UnavailableError(message)
@@ -357,6 +365,11 @@ class Turn:
         """Append and end the turn; see the log's contract."""
         await self._writer.append_in_turn(self._wire, events, after)
         self.ended = True
+
+
+def _aloud(wire: Wire) -> tuple[Step, ...]:
+    """Return what a session that is lent needs, so that a commit is warned about."""
+    return ((_ALOUD, _NOTHING),) if wire.pooled else ()
 
 
 def _place(after: Head) -> dict[str, bytes]:

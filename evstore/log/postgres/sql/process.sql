@@ -1,0 +1,2 @@
+-- The id of the server process that answers.
+SELECT pg_backend_pid()
