@@ -18,6 +18,7 @@ import orjson
 from .codec import SALT_BYTES, body_digest
 from .errors import InvalidError
 from .model import Operation
+from .values.diff import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -140,17 +141,25 @@ def redacted_event(event: StoredEvent, announced: Announcement) -> StoredEvent:
 def keep_marks(before: bytes, after: bytes) -> bytes:
     """Return a new body that goes on saying what is redacted in the one before it.
 
-    A part of which nobody has given another value is still redacted.
+    A part of which nobody has given another value is still redacted, wherever it stands
+    by now: what holds a mark may have moved, as in a list.
     """
-    if _SIGN not in before:
+    gone = marks(before)
+    if not gone:
         return after
     document: dict[str, Any] = orjson.loads(after)
-    kept = [
-        field for field in marks(before) if value_at(document, field) == _mark(field)
-    ]
+    whole = [field for field in gone if field in _WHOLE]
+    kept = [field for field in whole if value_at(document, field) == _WHOLE[field]]
+    if len(whole) < len(gone):
+        kept += (
+            field
+            for part in _WHOLE
+            for field, value in leaves(value_at(document, part), part)
+            if value == MARK
+        )
     if not kept:
         return after
-    document["redacted"] = kept
+    document["redacted"] = sorted(kept)
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 

@@ -45,6 +45,7 @@ _LOG_COLUMNS: Final = (
     Column("REASON", least=12),
 )
 _DIFF_COLUMNS: Final = (Column("POS"), Column("CHANGE", least=20))
+_RETRY_SECONDS: Final = 0.5
 
 
 def log(
@@ -114,7 +115,7 @@ def log(
                     rows.add(each)
             rows.flush()
             if follow:
-                async for each in log_.following(bounds["until"]):
+                async for each in log_.following(bounds["until"], bounds=bounds):
                     rows.add(each)
                     rows.flush()
             return rows.count
@@ -147,7 +148,10 @@ class _Log:
             async for each in found:
                 yield each
 
-    async def following(self, after: int) -> AsyncGenerator[Event | Version]:
+    async def following(
+        self, head: int, *, bounds: dict[str, Any]
+    ) -> AsyncGenerator[Event | Version]:
+        """Yield what comes behind `head` and not before `bounds`."""
         from evstore.model import Filter, Operation
 
         where = self._where
@@ -158,16 +162,39 @@ class _Log:
             operation=None if operation is None else Operation(operation),
         )
         async for event in self._store.watch(
-            type=where["type"], mesh=where["mesh"], name=where["name"], after=after
+            type=where["type"], mesh=where["mesh"], name=where["name"], after=head
         ):
-            if not rest.accepts(event.stored):
-                continue
-            if not self._diff:
-                yield event
-                continue
+            if rest.accepts(event.stored) and _is_within(event, bounds):
+                yield await self._version(event) if self._diff else event
+
+    async def _version(self, event: Event) -> Version:
+        """Return an event with what was there before it.
+
+        A log that cannot be reached is waited for, as the watch does.
+        """
+        import anyio
+
+        from evstore.errors import UnavailableError
+
+        while True:
             own = self._store.history(after=event.position - 1, until=event.position)
-            async for version in own:
-                yield version
+            try:
+                return await anext(own)
+            except UnavailableError:
+                await anyio.sleep(_RETRY_SECONDS)
+            finally:
+                await own.aclose()
+
+
+def _is_within(event: Event, bounds: dict[str, Any]) -> bool:
+    if event.position <= bounds["after"]:
+        return False
+    since = bounds["since"]
+    if since is None:
+        return True
+    if isinstance(since, int):
+        return event.position >= since
+    return event.recorded_at >= since
 
 
 class _Rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from evstore.anchors import Anchor
     from evstore.proof.chain import Redacted, Verification
+
+# Of many anchors each may have something to say, and the first ones say it all.
+_ERRORS_SHOWN_MAX: Final = 10
 
 
 def verify(
@@ -65,8 +68,11 @@ def verify(
         print_document(_document(found), output)
     for line in _warnings(found):
         say(f"warning: {line}")
-    for text in [*wrong, *(each.text for each in found.findings)]:
+    errors = [*wrong, *(each.text for each in found.findings)]
+    for text in errors[:_ERRORS_SHOWN_MAX]:
         say(f"error: {text}")
+    if len(errors) > _ERRORS_SHOWN_MAX:
+        say(f"error: and {len(errors) - _ERRORS_SHOWN_MAX:,} more")
     if wrong or not found.ok:
         raise typer.Exit(1)
 

@@ -11,7 +11,7 @@ from .input.manifests import default_mesh
 from .options import Actor, Name, OneMesh, Output, Type
 from .output.documents import key_document
 from .output.tables import Format, print_document
-from .session import UsageError, actor_of, config_of, open_store, run, say
+from .session import UsageError, actor_of, config_of, confirmed, open_store, run, say
 
 if TYPE_CHECKING:
     from evstore.proof.redactor import Redaction
@@ -100,8 +100,7 @@ def redact(
 def _ask(question: str) -> None:
     if not sys.stdin.isatty():
         raise UsageError("nobody can be asked here; give --yes")
-    say(f"{question} (yes or no)")
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if not confirmed(question):
         say("nothing was done")
         raise typer.Exit(1)
 

@@ -16,7 +16,7 @@ from .output.differences import is_secret, shown
 from .output.documents import key_document
 from .output.tables import Column, Format, print_document, print_table, printable
 from .past import print_changes
-from .session import UsageError, actor_of, config_of, open_store, run, say
+from .session import UsageError, actor_of, config_of, confirmed, open_store, run, say
 
 if TYPE_CHECKING:
     from evstore.past.revert import Conflict, Revert
@@ -136,8 +136,8 @@ def _show(plan: Revert, output: Format, *, show_secrets: bool) -> None:
 def _ask(plan: Revert) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return
-    say(f"Make these changes? Resources: {len(plan.changes)}")
-    if input("yes or no: ").strip().lower() not in {"y", "yes"}:
+    if not confirmed(f"Make these changes? Resources: {len(plan.changes)}"):
+        say("nothing was reverted")
         raise typer.Exit(1)
 
 

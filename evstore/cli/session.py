@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import signal
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -59,6 +60,17 @@ def say(message: str) -> None:
 def on_terminal() -> bool:
     """Whether a person sees what is written to standard error."""
     return sys.stderr.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """Ask the person at the terminal; Ctrl-C ends that, whatever else is running."""
+    # The handler of an event loop would only take note, and wait for the answer.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        say(f"{question} (yes or no)")
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

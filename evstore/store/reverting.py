@@ -97,7 +97,12 @@ class Reverting(Past):
             command = self._revert_command(
                 plan, actor=actor, reason=reason, request_id=request_id
             )
-            return plan if dry_run else await self._apply(plan, command)
+            if dry_run:
+                return plan
+            try:
+                return await self._apply(plan, command)
+            except (AlreadyExistsError, NotFoundError) as error:
+                raise ConflictError(str(error), key=error.key) from error
         target = await self._target(self._arguments.where(type, mesh, name), commit, to)
         if on_conflict not in get_args(OnConflict):
             message = f"{on_conflict!r} is not allowed; use fail, skip or force"

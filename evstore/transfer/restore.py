@@ -82,7 +82,7 @@ async def restore(
         await restoring.flush()
         raise
     await restoring.flush()
-    restoring.finish()
+    await restoring.finish()
     return restored
 
 
@@ -188,11 +188,12 @@ class _Restoring:
         self._restored.position = self._head.position
         self._advance()
 
-    def finish(self) -> None:
-        """Check that everything was there that the header names.
+    async def finish(self) -> None:
+        """Check that everything was there that the header names, and is in the log.
 
         Raises:
             InvalidError: the end is missing.
+            DivergedError: the log has grown past the export, by other events.
         """
         header = self._header
         if self._read.position < header.until:
@@ -201,6 +202,9 @@ class _Restoring:
         if self._read.hash.hex() != header.until_hash:
             message = "the last event is not the one that the header names"
             raise InvalidError(message)
+        place = await self._log.place(self._read.position)
+        if place is None or place.hash != self._read.hash:
+            raise self._other(self._read.position)
 
     def _other(self, position: int) -> DivergedError:
         return DivergedError(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import evstore
 from command import Command
+from evstore.cli import events
+from evstore.past.changed import Version
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from evstore import Config
@@ -171,3 +177,55 @@ def test_control_characters_do_nothing_to_a_terminal(command: Command) -> None:
     assert done.code == 0
     for words in (["log"], ["history", "Mesh", "x"], ["get", "Mesh", "x"]):
         assert "\x1b" not in command(*words).out
+
+
+UNFILTERED = dict.fromkeys(("type", "mesh", "name", "actor", "operation", "reason"))
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"after": 2, "since": None},
+        {"after": 0, "since": 3},
+        {"after": 0, "since": datetime(2026, 1, 3, tzinfo=UTC)},
+    ],
+)
+async def test_what_is_followed_begins_where_it_was_asked_to(
+    bounds: dict[str, Any],
+) -> None:
+    """Also where that lies behind the head as it was when following began."""
+    async with evstore.open() as store:
+        for day in range(1, 5):
+            async with store.transaction(
+                recorded_at=datetime(2026, 1, day, tzinfo=UTC)
+            ) as tx:
+                tx.create("Mesh", f"m-{day}", spec={})
+        log = events._Log(store, UNFILTERED, diff=False)
+        async with aclosing(log.following(0, bounds=bounds)) as following:
+            first = await anext(following)
+        assert isinstance(first, evstore.Event)
+        assert first.position == 3
+
+
+async def test_what_is_followed_waits_for_a_log_that_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with evstore.open() as store:
+        await store.create("Mesh", "m", spec={"a": 1})
+        real, failures = store.history, iter([True])
+
+        async def history(**bounds: Any) -> AsyncGenerator[Version]:
+            if next(failures, False):
+                raise evstore.UnavailableError
+            async for version in real(**bounds):
+                yield version
+
+        monkeypatch.setattr(store, "history", history)
+        monkeypatch.setattr(events, "_RETRY_SECONDS", 0)
+        log = events._Log(store, UNFILTERED, diff=True)
+        bounds = {"after": 0, "since": None}
+        async with aclosing(log.following(0, bounds=bounds)) as following:
+            version = await anext(following)
+        assert isinstance(version, Version)
+        assert [each.path for each in version.differences] == ["/spec/a"]
+        assert next(failures, None) is None

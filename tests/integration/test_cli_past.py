@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -399,3 +400,28 @@ def test_on_a_terminal_it_asks_and_shows_colours(command: Command) -> None:
     code, shown = on_a_terminal(command, "revert", "--commit", "8", "--yes", answer="")
     assert "Make these changes?" not in shown
     assert (code, port(command)) == (0, 2)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_question(command: Command) -> None:
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "evstore", "revert", "--commit", "3"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=command.folder,
+        env=command.environ(TERM="xterm-256color", COLUMNS="100"),
+    ) as process:
+        os.close(theirs)
+        shown, asked = b"", False
+        with contextlib.suppress(OSError):
+            while piece := os.read(ours, 4096):
+                shown += piece
+                if not asked and b"(yes or no)" in shown:
+                    asked = True
+                    process.send_signal(signal.SIGINT)
+    os.close(ours)
+    assert process.returncode == 130
+    assert b"Traceback" not in shown
+    assert port(command) == 2

@@ -211,6 +211,16 @@ def test_a_cut_end_is_1(command: Command, config: Config) -> None:
     assert "error: cut at the end: the anchor of position 12" in done.err
 
 
+def test_of_very_many_errors_the_first_ones_are_shown(
+    command: Command, config: Config
+) -> None:
+    lines = (command.folder / anchored(command)).read_text() * 30
+    anyio.run(tamper, config, remove(11, 12))
+    done = verified(command, command.write("many.jsonl", lines))
+    errors = done.err.splitlines()
+    assert (done.code, len(errors), errors[-1]) == (1, 11, "error: and 20 more")
+
+
 def test_an_anchor_by_another_key_is_refused(command: Command) -> None:
     """Whoever can rewrite the log can also sign: with a key that nobody trusts."""
     stranger = made_key(command, "stranger.pem")

@@ -183,6 +183,24 @@ def test_what_was_restored_can_be_written_to(used: Command, empty: Command) -> N
     assert "the log has another event at position 10 than the export" in done.err
 
 
+def test_what_the_log_has_other_events_for_is_not_taken_for_being_there(
+    used: Command, empty: Command
+) -> None:
+    """Whoever restores what was lost must not be told that it is there."""
+    used("export", "--output", "all.jsonl")
+    assert empty("import", "all.jsonl").code == 0
+    assert used("delete", "Secret", "key").code == 0
+    # The other copy has more of its own than the export has.
+    for name in ("one", "two"):
+        empty.write("new.yaml", f"type: Mesh\nname: {name}\n")
+        assert empty("apply", "-f", "new.yaml").code == 0
+    for since in ("1", "10"):
+        used("export", "--since", since, "--output", "part.jsonl")
+        done = empty("import", "part.jsonl")
+        assert (done.code, done.out) == (1, "")
+        assert "the log has another event at position 10 than the export" in done.err
+
+
 def test_a_later_part_is_restored_behind_an_earlier_one(
     used: Command, empty: Command
 ) -> None:

@@ -130,6 +130,19 @@ async def test_what_nobody_gave_another_value_stays_redacted(store: Store) -> No
     assert replaced.redacted == ()
 
 
+async def test_what_moved_in_its_list_stays_redacted(store: Store) -> None:
+    users = [{"name": "web", "pin": SECRET}]
+    made = await store.create("Secret", "key", mesh="default", spec={"users": users})
+    await redact(store, made.version, fields=["spec.users[0].pin"])
+    current = await store.get("Secret", "key", mesh="default")
+    users = [{"name": "api", "pin": "other"}, *current.spec["users"]]
+    moved = await store.update(current, spec={"users": users})
+    assert moved.redacted == ("/spec/users/1/pin",)
+    await store.delete("Secret", "key", mesh="default")
+    with pytest.raises(evstore.ConflictError, match="has been redacted"):
+        await store.revert(commit=store.position)
+
+
 async def test_a_whole_body_goes_but_for_the_owner(store: Store) -> None:
     mesh = await store.create("Mesh", "default", spec={})
     child = await store.create(

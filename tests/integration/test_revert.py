@@ -272,6 +272,23 @@ async def test_exactly_the_plan_of_a_dry_run_is_applied_or_nothing(
     assert (found.spec["port"], found.labels) == (1, {"l": "2"})
 
 
+async def test_a_plan_is_not_applied_to_what_came_or_went_after_it(
+    store: Store, other: Store, mesh: evstore.Resource[Any]
+) -> None:
+    await store.create("Dataplane", "web", mesh="m", spec={}, owner=mesh)
+    await store.delete("Dataplane", "web", mesh="m")
+    plan = await store.revert(commit=store.position, dry_run=True)
+    await other.create("Dataplane", "web", mesh="m", spec={"new": True})
+    with pytest.raises(ConflictError, match="web in mesh m already exists") as caught:
+        await store.revert(plan)
+    assert caught.value.key == KEY
+    await other.delete("Dataplane", "web", mesh="m")
+    await other.delete("Mesh", "m")
+    with pytest.raises(ConflictError, match="owner Mesh m not found"):
+        await store.revert(plan)
+    assert await content(store) == {}
+
+
 async def test_a_plan_deletes_nothing_that_came_after_it(
     store: Store, other: Store, mesh: evstore.Resource[Any]
 ) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from evstore.codec import body_text, canonical
 from evstore.errors import InvalidError
 from evstore.redaction import (
+    MARK,
     covers,
     is_there,
     keep_marks,
@@ -85,6 +86,20 @@ def test_a_spec_that_looks_redacted_is_not() -> None:
     assert marks(whole) == ()
     assert keep_marks(whole, whole) == whole
     assert is_there(whole, "/spec/x")
+
+
+def test_a_mark_that_has_moved_is_a_mark_still() -> None:
+    a, b = ({"name": name, "pin": 1} for name in "ab")
+    before = redact(body({"users": [a, b]}), ["/spec/users/1/pin"])
+    hidden = {**b, "pin": MARK}
+    for users, gone in (
+        ([a, hidden], ("/spec/users/1/pin",)),
+        ([{"name": "c"}, a, hidden], ("/spec/users/2/pin",)),
+        ([hidden], ("/spec/users/0/pin",)),
+        ([a, b], ()),
+        ([a], ()),
+    ):
+        assert marks(keep_marks(before, body({"users": users}))) == gone
 
 
 def test_the_whole_of_a_body_is_what_it_has() -> None:
