@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from pathlib import Path
+from typing import Final, NamedTuple, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,9 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from evstore.clock import to_datetime, wall_microseconds
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class Certificate(NamedTuple):
@@ -33,15 +31,14 @@ class CertificateAuthority:
     """
 
     def __init__(self, folder: Path, name: str, *, parent: Self | None = None) -> None:
-        self._folder = folder
+        # Each authority has its own names for files: the serial numbers are its own too.
+        self._stem = folder / name.replace(" ", "-")
         self._name = _common_name(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._serial = 0
         issuer = self if parent is None else parent
-        own = issuer._sign(  # one authority to another
-            self._name, self._key.public_key(), authority=True
-        )
-        self.ca_path: Final = folder / f"{name.replace(' ', '-')}.crt"
+        own = issuer._sign(self._name, self._key.public_key(), authority=True)
+        self.ca_path: Final = self._stem.with_suffix(".crt")
         self.ca_path.write_bytes(own)
         self._chain: bytes = b"" if parent is None else own + parent._chain
 
@@ -73,8 +70,8 @@ class CertificateAuthority:
         return pair
 
     def _pair(self, name: str) -> Certificate:
-        stem = f"{name}-{self._serial}"
-        return Certificate(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
+        stem = f"{self._stem}-{self._serial}-{name}"
+        return Certificate(Path(f"{stem}.crt"), Path(f"{stem}.key"))
 
     def _sign(
         self,
@@ -113,6 +110,7 @@ def write_key(
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
         encryption = serialization.BestAvailableEncryption(passphrase)
+    path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_bytes(
         key.private_bytes(

@@ -125,12 +125,14 @@ class Servers:
         server = DebianServer(self._programs, self._empty("template"))
         server.initialise()
         server.start("", {})
-        for role in ROLES:
-            member = "" if role == "kuma" else "IN ROLE kuma"
-            server.psql(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}' {member}")
-        server.psql("CREATE DATABASE kuma OWNER kuma")
-        anyio.run(migrate_up, settings(server.port, host=str(server.folder)))
-        server.stop()
+        try:
+            for role in ROLES:
+                member = "" if role == "kuma" else "IN ROLE kuma"
+                server.psql(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}' {member}")
+            server.psql("CREATE DATABASE kuma OWNER kuma")
+            anyio.run(migrate_up, settings(server.port, host=str(server.folder)))
+        finally:
+            server.stop()
         return server
 
 
