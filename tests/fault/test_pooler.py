@@ -11,7 +11,11 @@ import anyio
 import pytest
 
 import evstore
+from events import History, create, key
 from evstore.errors import UnavailableError
+from evstore.log import open_log
+from evstore.log.postgres import PostgresLog
+from evstore.log.postgres.wire import Wire
 from evstore.log.postgres.writer import Writer
 from evstore.maintenance import migrate_up
 from fault.history import (
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
     from evstore import Config, Store
     from evstore.embedded import EmbeddedServer
+    from evstore.log.postgres.wire import Step
     from fault.history import Connection
 
 pytestmark = pytest.mark.fault
@@ -130,8 +135,18 @@ async def _settings(connection: Connection) -> str:
     return str(await value(connection, query))
 
 
-async def test_instances_behind_a_pooler_share_one_log(pooled_config: Config) -> None:
+async def test_instances_behind_a_pooler_share_one_log(
+    pooled_config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     acknowledged: dict[str, int] = {}
+    sent: list[int] = []
+    dispatch = Wire._dispatch
+
+    def noted(self: Wire, steps: tuple[Step, ...]) -> None:
+        sent.append(sum(not trip.held for trip in self._trips))
+        dispatch(self, steps)
+
+    monkeypatch.setattr(Wire, "_dispatch", noted)
     async with (
         evstore.open(pooled_config) as store,
         evstore.open(pooled_config) as other,
@@ -144,6 +159,25 @@ async def test_instances_behind_a_pooler_share_one_log(pooled_config: Config) ->
         tasks.cancel_scope.cancel()
     at = {event.name: event.position for event in await checked_history(pooled_config)}
     assert {name: at.get(name) for name in acknowledged} == acknowledged
+    # One round trip at a time: a second one waits for the answer to the first.
+    assert max(sent) == 1
+
+
+async def test_a_second_append_waits_for_the_answer_to_the_first(
+    pooled_config: Config,
+) -> None:
+    async with open_log(pooled_config) as log:
+        assert isinstance(log, PostgresLog)
+        wire = await log._writer.connect()
+        history = History(log.genesis)
+        landed: list[Exception | None] = []
+        for name in ("a", "b"):
+            place = history.head
+            events = history.transaction(create(key(name)))
+            assert log.send(events, after=place, landed=landed.append)
+        assert [bool(trip.held) for trip in wire._trips] == [False, True]
+        await until(lambda: landed == [None, None])
+        assert (await log.head()).position == 2
 
 
 @pytest.mark.slow

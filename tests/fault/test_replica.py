@@ -44,8 +44,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         for name in ("ACTIVITY", "LATEST", "PREVIOUS", "READ", "READ_BACK")
     }
 
-    async def noted_rows(self: Reader, statement: bytes, *binds: object) -> object:
-        result = await rows(self, statement, *binds)
+    async def noted_rows(
+        self: Reader, statement: bytes, *binds: object, **format_: bool
+    ) -> object:
+        result = await rows(self, statement, *binds, **format_)
         if self.replica and statement in names:
             found.append(names[statement])
         return result

@@ -46,20 +46,29 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    ("setting", "way"),
+    [
+        *((setting, "postgres_config") for setting in SETTINGS),
+        # A session that a pooler lends keeps the time-outs of its role.
+        *(
+            (setting, "pooled_config")
+            for setting in SETTINGS
+            if "_timeout" not in setting
+        ),
+    ],
+)
 async def test_a_setting_of_the_role_changes_nothing(
-    postgres_config: Config, setting: str
+    request: pytest.FixtureRequest, postgres_config: Config, setting: str, way: str
 ) -> None:
+    config: Config = request.getfixturevalue(way)
     database = postgres_config.postgres.db_name
     async with superuser(postgres_config) as admin:
         await admin.execute(
             f"ALTER ROLE kuma IN DATABASE {database}"
             f" SET {setting} = {SETTINGS[setting]}".encode()
         )
-    async with (
-        evstore.open(postgres_config) as one,
-        evstore.open(postgres_config) as two,
-    ):
+    async with evstore.open(config) as one, evstore.open(config) as two:
 
         async def write(store: evstore.Store, prefix: str) -> None:
             for number in range(10):

@@ -344,7 +344,7 @@ class PostgresLog:
 
     async def instances(self) -> list[Instance]:
         """Return the last heartbeat of each instance, newest first."""
-        rows = await self._reader.rows(statements.INSTANCES)
+        rows = await self._reader.rows(statements.INSTANCES, binary=True)
         return [
             Instance(
                 id=r[0], position=r[1], digest=r[2], code_version=r[3], seen_at=r[4]

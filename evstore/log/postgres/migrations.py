@@ -124,7 +124,8 @@ def _parse(file_name: str, text: str) -> Migration:
 async def applied(connection: Connection) -> list[Applied]:
     """Return what has been applied, oldest first; nothing on an empty database."""
     try:
-        cursor = await connection.execute(statements.VERSION)
+        # In binary: a role may write times in another style.
+        cursor = await connection.execute(statements.VERSION, binary=True)
     except (pg.UndefinedTable, pg.InvalidSchemaName):
         return []
     return [

@@ -100,12 +100,19 @@ class Reader:
                 return await cursor.fetchone()
 
     async def rows(
-        self, statement: bytes, binds: dict[str, Any] | None = None
+        self,
+        statement: bytes,
+        binds: dict[str, Any] | None = None,
+        *,
+        binary: bool = False,
     ) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement."""
+        """Return all rows of a statement; times only in binary.
+
+        As text, a session that a pooler lends writes them as the role has it.
+        """
         async with self._connection() as connection:
             with deadline(connection, self._seconds):
-                cursor = await connection.execute(statement, binds)
+                cursor = await connection.execute(statement, binds, binary=binary)
                 return await cursor.fetchall()
 
     async def place(self, statement: bytes, binds: dict[str, Any]) -> Head | None:
