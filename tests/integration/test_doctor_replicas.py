@@ -15,6 +15,7 @@ from evstore.config import ReadReplicaConfig
 from evstore.doctor import judgement
 from evstore.embedded import EmbeddedServer
 from evstore.maintenance import migrate_up
+from fault.history import adjusted
 from servers import short_folder
 
 if TYPE_CHECKING:
@@ -161,3 +162,12 @@ async def test_a_read_replica_that_is_down_is_a_warning(pair: Pair) -> None:
         assert found["migrations"].status == "ok"
     finally:
         pair.standby.start()
+
+
+async def test_a_read_replica_that_nobody_can_ask_is_a_warning(pair: Pair) -> None:
+    passwords = [""]  # one for the primary
+    config = as_user(pair.config, "kuma", password=passwords.pop)
+    found = await checks(adjusted(config, notify=False))
+    assert found["read replica"].status == "warn"
+    assert "its callable raised IndexError" in found["read replica"].found
+    assert found["migrations"].status == "ok"

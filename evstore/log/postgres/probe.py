@@ -37,7 +37,6 @@ from .connections import (
     connect,
     deadline,
     parameters,
-    translate,
     translated,
 )
 from .migrations import applied, available, check_version
@@ -249,8 +248,8 @@ class _Probes:
         )
         try:
             standby, identity, position, hash_ = await _asked_of(replica)
-        except psycopg.Error as error:
-            return Unknown(str(translate(error, replica)))
+        except StoreError as error:
+            return Unknown(str(error))
         binds = {"identity": identity, "position": position, "hash": hash_}
 
         async def behind() -> ReadReplica:
@@ -273,12 +272,13 @@ def _unmigrated() -> Schema:
 async def _asked_of(replica: PostgresConfig) -> _Row:
     """Ask the read replica which log it has, and how far."""
     settings = parameters(replica, purpose="doctor")
-    connection = await Connection.connect(
-        **{**settings, "target_session_attrs": "any"}, autocommit=True
-    )
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(connection.close)
-        with deadline(connection, _PROBE_SECONDS_MAX):
+    with translated(replica):
+        connection = await Connection.connect(
+            **{**settings, "target_session_attrs": "any"}, autocommit=True
+        )
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(connection.close)
+            stack.enter_context(deadline(connection, _PROBE_SECONDS_MAX))
             async with connection.transaction():
                 await connection.execute(statements.PROBE_BOUNDS)
                 cursor = await connection.execute(statements.PROBE_REPLICA)
