@@ -241,8 +241,7 @@ class Writer:
 
     def _outcome(self, error: psycopg.Error, count: int) -> Exception:
         state = error.sqlstate
-        ends = error.diag.severity_nonlocalized in _LAST_WORDS
-        if state is None or ends or state.startswith(_UNANSWERED):
+        if state is None or state.startswith(_UNANSWERED) or _ends_session(error):
             return InDoubtError(str(error))
         if isinstance(error, _LOST_RACE):
             return HeadMovedError()
@@ -357,6 +356,14 @@ class Turn:
         """Append and end the turn; see the log's contract."""
         await self._writer.append_in_turn(self._wire, events, after)
         self.ended = True
+
+
+def _ends_session(error: psycopg.Error) -> bool:
+    """Whether the server ended the session, perhaps in the middle of what was sent."""
+    if isinstance(error, pg.IdleInTransactionSessionTimeout):
+        # It was waiting for us: what was sent has not arrived.
+        return False
+    return error.diag.severity_nonlocalized in _LAST_WORDS
 
 
 def _place(after: Head) -> dict[str, bytes]:
