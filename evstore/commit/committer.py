@@ -101,10 +101,10 @@ class Committer:
     @property
     def waiting_seconds(self) -> float:
         """For how long the first command without a verdict has been waiting."""
-        first = next(iter([*self._under_way, *self._queue]), None)
-        if first is None:
+        waiting: list[Pending] = [*self._under_way, *self._queue]
+        if not waiting:
             return 0.0
-        left = (first.deadline - boot_microseconds()) / 1e6
+        left = (waiting[0].deadline - boot_microseconds()) / 1e6
         return self._limits.command_timeout - left
 
     async def submit(self, command: Command) -> Verdict:

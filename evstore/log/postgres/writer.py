@@ -248,8 +248,7 @@ class Writer:
 
     def _outcome(self, error: psycopg.Error, count: int) -> Exception:
         state = error.sqlstate
-        ends = error.diag.severity_nonlocalized in _LAST_WORDS
-        if state is None or ends or state.startswith(_UNANSWERED):
+        if state is None or state.startswith(_UNANSWERED) or _ends_session(error):
             return InDoubtError(str(error))
         if isinstance(error, _LOST_RACE):
             return HeadMovedError()
@@ -370,6 +369,14 @@ class Turn:
 def _aloud(wire: Wire) -> tuple[Step, ...]:
     """Return what a session that is lent needs, so that a commit is warned about."""
     return ((_ALOUD, _NOTHING),) if wire.pooled else ()
+
+
+def _ends_session(error: psycopg.Error) -> bool:
+    """Whether the server ended the session, perhaps in the middle of what was sent."""
+    if isinstance(error, pg.IdleInTransactionSessionTimeout):
+        # It was waiting for us: what was sent has not arrived.
+        return False
+    return error.diag.severity_nonlocalized in _LAST_WORDS
 
 
 def _place(after: Head) -> dict[str, bytes]:
