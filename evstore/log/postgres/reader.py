@@ -16,7 +16,7 @@ from . import statements
 from .connections import make_pool, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
     from uuid import UUID
 
     from evstore.config import PostgresConfig
@@ -140,7 +140,7 @@ class Reader:
 
     async def replay(
         self, *, after: int, until: int
-    ) -> AsyncIterator[list[StoredEvent]]:
+    ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield all events with `after < position <= until`, streamed by one COPY."""
         query = sql.SQL(statements.REPLAY).format(  # pyright: ignore[reportArgumentType]
             after=sql.Literal(after),
