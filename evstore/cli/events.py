@@ -29,6 +29,7 @@ from .session import UsageError, config_of, open_store, run, say
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
+    from datetime import datetime
 
     from evstore.model import Event
     from evstore.past.changed import Version
@@ -189,7 +190,7 @@ class _Log:
 def _is_within(event: Event, bounds: dict[str, Any]) -> bool:
     if event.position <= bounds["after"]:
         return False
-    since = bounds["since"]
+    since: int | datetime | None = bounds["since"]
     if since is None:
         return True
     if isinstance(since, int):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,10 +93,12 @@ async def _write_log(
         progress("exporting", total=total, unit="events") as advance,
         written(output_file) as file,
     ):
-        async for line in begun.lines():
-            file.write(line)
-            lines += 1
-            advance(begun.position - header.after)
+        # Where the file cannot be written, the connection is given back first.
+        async with aclosing(begun.lines()) as found:
+            async for line in found:
+                file.write(line)
+                lines += 1
+                advance(begun.position - header.after)
     return (
         f"exported {lines - 1} transactions of log {header.log},"
         f" positions {header.after + 1} to {header.until}"

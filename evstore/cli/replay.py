@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,11 +103,12 @@ async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
     check.at(projections)
     started = boot_microseconds()
     with progress("replaying", total=last, unit="events") as advance:
-        async for chunk in log.replay(after=0, until=last):
-            for part in check.split(chunk):
-                projections.apply(part)
-                check.at(projections)
-            advance(projections.position)
+        async with aclosing(log.replay(after=0, until=last)) as chunks:
+            async for chunk in chunks:
+                for part in check.split(chunk):
+                    projections.apply(part)
+                    check.at(projections)
+                advance(projections.position)
     projections.resources.digest()
     seconds = (boot_microseconds() - started) / 1_000_000
     return Replayed(

@@ -6,6 +6,7 @@ Only the committer changes it: after an append of its own, or with what it reads
 from __future__ import annotations
 
 import logging
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from evstore.clock import boot_microseconds
@@ -107,6 +108,7 @@ async def replay(log: Log) -> Projections:
     """Fold a log from its first event to its head."""
     projections = Projections(log.genesis)
     head = await log.head()
-    async for events in log.replay(after=0, until=head.position):
-        projections.apply(events)
+    async with aclosing(log.replay(after=0, until=head.position)) as chunks:
+        async for events in chunks:
+            projections.apply(events)
     return projections

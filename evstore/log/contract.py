@@ -15,7 +15,7 @@ from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, StoredEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from uuid import UUID
@@ -236,8 +236,11 @@ class Log(Protocol):
         """
         ...
 
-    def replay(self, *, after: int, until: int) -> AsyncIterator[list[StoredEvent]]:
-        """Yield all events with `after < position <= until`, as fast as they come."""
+    def replay(self, *, after: int, until: int) -> AsyncGenerator[list[StoredEvent]]:
+        """Yield all events with `after < position <= until`, as fast as they come.
+
+        It holds a connection until it is closed.
+        """
         ...
 
     def audit(self, *, after: int, until: int) -> AsyncGenerator[list[AuditedEvent]]:

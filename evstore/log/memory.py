@@ -26,7 +26,6 @@ from .contract import CHUNK_EVENTS, AuditedEvent, HeadMovedError, Instance
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
-        AsyncIterator,
         Callable,
         Iterator,
         Sequence,
@@ -203,7 +202,7 @@ class MemoryLog:
 
     async def replay(
         self, *, after: int, until: int
-    ) -> AsyncIterator[list[StoredEvent]]:
+    ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield all events with `after < position <= until`, as fast as they come."""
         async for chunk in self.read(after=after, until=until):
             yield chunk

@@ -14,7 +14,7 @@ from evstore.past.history import microseconds
 from .exported import Header, transaction_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from evstore.log import Log
     from evstore.model import StoredEvent
@@ -33,7 +33,7 @@ class Export:
         self._log = log
         self._hash = bytes.fromhex(header.after_hash)
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self) -> AsyncGenerator[bytes]:
         """Yield the lines one after another, some transactions at a time in memory.
 
         Raises:
@@ -57,14 +57,15 @@ class Export:
                 after=header.after, until=header.until, where=header.filter
             )
         )
-        async for chunk in chunks:
-            if whole:
-                self._check(chunk)
-            for event in chunk:
-                if pending and pending[0].commit != event.commit:
-                    yield pending
-                    pending = []
-                pending.append(event)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                if whole:
+                    self._check(chunk)
+                for event in chunk:
+                    if pending and pending[0].commit != event.commit:
+                        yield pending
+                        pending = []
+                    pending.append(event)
         if pending:
             yield pending
 

@@ -431,6 +431,30 @@ async def break_chain(config: Config) -> None:
         )
 
 
+def test_an_export_that_nobody_takes_ends_without_a_word(command: Command) -> None:
+    lines = [
+        {
+            "changes": [
+                {
+                    "op": "create",
+                    "type": "Mesh",
+                    "name": f"m-{number}",
+                    "spec": {"x": "y" * 999},
+                }
+            ]
+        }
+        for number in range(100)
+    ]
+    text = "\n".join(map(json.dumps, lines))
+    assert command("import", "-", "--restamp", stdin=text).code == 0
+    process = command.start("export")
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    assert process.communicate()[1] == ""
+    assert process.returncode == 141
+
+
 def test_an_export_is_for_nobody_else_to_read(used: Command) -> None:
     used("export", "--output", "all.jsonl")
     assert (used.folder / "all.jsonl").stat().st_mode & 0o077 == 0

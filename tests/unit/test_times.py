@@ -86,6 +86,7 @@ def test_a_time_without_zone_is_local(text: str, expected: datetime) -> None:
             "2026-13-01",
             "9" * 19,
             "99999999999w",
+            "0001-01-01",  # before the year 1 in UTC
             "\N{DEVANAGARI DIGIT ONE}",
         ),
     ],

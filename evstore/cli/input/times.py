@@ -60,8 +60,11 @@ def _parse(text: str, words: str, now: datetime) -> int | datetime:
             return _on_day(day, now)
         return datetime.fromisoformat(text.strip().upper())
     except (ValueError, OverflowError) as error:
-        message = f"{text!r} is no moment: use {_ALLOWED}"
-        raise ValueError(message) from error
+        raise _no_moment(text) from error
+
+
+def _no_moment(text: str) -> ValueError:
+    return ValueError(f"{text!r} is no moment: use {_ALLOWED}")
 
 
 def moment(text: str | None, option: str) -> int | datetime | None:
@@ -99,11 +102,15 @@ def _zoned(time: datetime, text: str) -> datetime:
     """Give a time without zone the local one, with the offset as of that day.
 
     Raises:
-        ValueError: where clocks are changed, no or two moments have that time.
+        ValueError: where clocks are changed, no or two moments have that time; or it is
+            at the end of all times.
     """
     if time.tzinfo:
         return time
-    first, second = (time.replace(fold=fold).astimezone() for fold in (0, 1))
+    try:
+        first, second = (time.replace(fold=fold).astimezone() for fold in (0, 1))
+    except (ValueError, OverflowError) as error:  # beyond the years 1 to 9999
+        raise _no_moment(text) from error
     if first.utcoffset() == second.utcoffset():
         return first
     there = first.replace(tzinfo=None) == time

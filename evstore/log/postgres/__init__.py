@@ -26,7 +26,7 @@ from .restorer import Restorer
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from uuid import UUID
 
@@ -222,12 +222,9 @@ class PostgresLog:
         ):
             yield chunk
 
-    async def replay(
-        self, *, after: int, until: int
-    ) -> AsyncIterator[list[StoredEvent]]:
+    def replay(self, *, after: int, until: int) -> AsyncGenerator[list[StoredEvent]]:
         """Yield all events in a range, as fast as they can be had."""
-        async for chunk in self._reader.replay(after=after, until=until):
-            yield chunk
+        return self._reader.replay(after=after, until=until)
 
     def audit(self, *, after: int, until: int) -> AsyncGenerator[list[AuditedEvent]]:
         """Yield what is stored in a range, unchecked, as fast as it can be had."""

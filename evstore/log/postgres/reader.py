@@ -17,7 +17,7 @@ from .connections import begin_session, deadline, parameters, translated
 from .pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
     from uuid import UUID
 
     from evstore.config import PostgresConfig
@@ -169,7 +169,7 @@ class Reader:
 
     async def replay(
         self, *, after: int, until: int
-    ) -> AsyncIterator[list[StoredEvent]]:
+    ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield all events with `after < position <= until`, streamed by one COPY."""
         query = sql.SQL(statements.REPLAY).format(  # pyright: ignore[reportArgumentType]
             after=sql.Literal(after),
