@@ -18,6 +18,8 @@ from evstore.codec import field
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from evstore.model import StoredEvent
+
 _BYTEA: Final = types["bytea"].oid
 _INT8: Final = types["int8"].oid
 _TEXT: Final = types["text"].oid
@@ -63,3 +65,23 @@ def _elements(values: Iterable[bytes]) -> bytes:
 
 def _array(oid: int, count: int, elements: bytes) -> bytes:
     return _HEADER.pack(1, 0, oid, count, 1) + elements
+
+
+def columns(events: Sequence[StoredEvent]) -> dict[str, bytes]:
+    """Return one array for each column of `evstore.events` that an append fills."""
+    keys = [event.key.split("/") for event in events]
+    return {
+        "commits": integers([event.commit for event in events]),
+        "times": integers([event.time for event in events]),
+        "txs": binaries([bytes.fromhex(event.tx) for event in events]),
+        "schema_versions": integers([e.schema_version for e in events]),
+        "actors": words([event.actor for event in events]),
+        "operations": words([event.operation for event in events]),
+        "types": words([key[0] for key in keys]),
+        "meshes": words([key[1] for key in keys]),
+        "names": words([key[2] for key in keys]),
+        "salts": binaries([event.salt for event in events]),
+        "hashes": binaries([event.hash for event in events]),
+        "metadatas": texts([bytes(event.metadata) for event in events]),
+        "bodies": texts([bytes(event.body) for event in events]),
+    }

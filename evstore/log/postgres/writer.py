@@ -211,7 +211,7 @@ class Writer:
             "last_time": binary.integer(events[-1].time),
             "notify": b"on" if notifies else b"off",
             "in_turn": binary.TRUE if in_turn else binary.FALSE,
-            **_columns(events),
+            **binary.columns(events),
         }
         return _Append(binds, len(events), notifies, boot_microseconds())
 
@@ -394,23 +394,3 @@ def _following(row: list[bytes], after: Head) -> list[StoredEvent]:
         message = f"the log has no event {after.position} with the hash that was read"
         raise DivergedError(message)
     return decode(text)
-
-
-def _columns(events: Sequence[StoredEvent]) -> dict[str, bytes]:
-    """Return one array a column, as the statement takes them."""
-    keys = [event.key.split("/") for event in events]
-    return {
-        "commits": binary.integers([event.commit for event in events]),
-        "times": binary.integers([event.time for event in events]),
-        "txs": binary.binaries([bytes.fromhex(event.tx) for event in events]),
-        "schema_versions": binary.integers([e.schema_version for e in events]),
-        "actors": binary.words([event.actor for event in events]),
-        "operations": binary.words([event.operation for event in events]),
-        "types": binary.words([key[0] for key in keys]),
-        "meshes": binary.words([key[1] for key in keys]),
-        "names": binary.words([key[2] for key in keys]),
-        "salts": binary.binaries([event.salt for event in events]),
-        "hashes": binary.binaries([event.hash for event in events]),
-        "metadatas": binary.texts([bytes(event.metadata) for event in events]),
-        "bodies": binary.texts([bytes(event.body) for event in events]),
-    }
