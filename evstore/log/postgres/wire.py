@@ -103,15 +103,15 @@ class Wire:
         Raises:
             psycopg.Error: one of them is wrong, or the connection was lost.
         """
-        landed: asyncio.Future[RoundTrip] = self._loop.create_future()
-        self._expect(landed.set_result, seconds)
+        answer: asyncio.Future[RoundTrip] = self._loop.create_future()
+        self._expect(_answers(answer), seconds)
         try:
             for name, text, _ in statements:
                 self._libpq.send_prepare(name, text)
             self._end_round_trip()
         except psycopg.Error:
             self._loop.call_soon(self._lose)
-        trip = await landed
+        trip = await answer
         if trip.error:
             raise trip.error
 
@@ -141,12 +141,7 @@ class Wire:
         A caller who is cancelled leaves it under way.
         """
         answer: asyncio.Future[RoundTrip] = self._loop.create_future()
-
-        def landed(trip: RoundTrip) -> None:
-            if not answer.done():
-                answer.set_result(trip)
-
-        self.send(*steps, seconds=seconds, landed=landed)
+        self.send(*steps, seconds=seconds, landed=_answers(answer))
         return await answer
 
     async def lost(self) -> None:
@@ -239,3 +234,13 @@ class Wire:
         # For example: a commit that no longer waits for its replica.
         if diagnostic.severity_nonlocalized == "WARNING" and self._trips:
             self._trips[0].warned = True
+
+
+def _answers(answer: asyncio.Future[RoundTrip]) -> Callable[[RoundTrip], None]:
+    """Return what a round trip calls when it lands; a caller may be cancelled by then."""
+
+    def landed(trip: RoundTrip) -> None:
+        if not answer.done():
+            answer.set_result(trip)
+
+    return landed
