@@ -13,6 +13,9 @@ import pytest
 
 import evstore
 from evstore.errors import NotFoundError, UnavailableError
+from evstore.log.postgres import statements
+from evstore.log.postgres.connections import connect
+from evstore.log.postgres.wire import Wire
 from fault.history import adjusted, checked_history, limited, until
 from fault.proxy import Fault, Request, open_proxy
 
@@ -283,3 +286,19 @@ async def test_an_anyio_scope_around_a_store_ends_it(postgres_config: Config) ->
             async with evstore.open(proxy.config) as store:
                 await store.create("Mesh", "default", spec={})
         assert scope.cancelled_caught
+
+
+async def test_a_connection_that_is_given_up_while_it_is_prepared_is_closed(
+    postgres_config: Config,
+) -> None:
+    """A short command may end before its listener has begun to listen."""
+    connection = await connect(postgres_config.postgres, purpose="listener")
+    wire = Wire(connection)
+    asked = statements.prepared("asked", b"SELECT 1")
+    preparing = asyncio.ensure_future(wire.prepare((asked,), seconds=30))
+    await asyncio.sleep(0)
+    preparing.cancel()
+    with suppress(asyncio.CancelledError):
+        await preparing
+    await wire.aclose()
+    assert connection.closed
