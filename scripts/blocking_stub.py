@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 PACKAGE: Final = Path(__file__).parents[1] / "evstore"
+STORE: Final = PACKAGE / "store"
 STUB: Final = PACKAGE / "blocking.pyi"
-SOURCES: Final = ("queries.py", "past.py", "reverting.py", "integrity.py", "store.py")
+SOURCES: Final = ("queries.py", "past.py", "reverting.py", "integrity.py", "facade.py")
 HEADER: Final = """\
 # Made by scripts/blocking_stub.py from the classes of the store; do not edit.
 import builtins
@@ -26,20 +27,20 @@ from uuid import UUID
 import msgspec
 
 from .anchors import Anchor
-from .arguments import Spec, Typed
-from .blame import Blame
+from .commit.arguments import Spec, Typed
+from .past.blame import Blame
 from .bookmark import Bookmark
-from .changed import Diff, Version
+from .past.changed import Diff, Version
 from .config import Config
-from .health import Health
-from .history import At
-from .lease import Lease
+from .instances.health import Health
+from .past.history import At
+from .instances.lease import Lease
 from .log import Instance
 from .model import Event, Key, Page, Resource
-from .proof import Verification
-from .redactor import Redaction
-from .revert import OnConflict, Revert
-from .transaction import Transaction
+from .proof.chain import Verification
+from .proof.redactor import Redaction
+from .past.revert import OnConflict, Revert
+from .store.transaction import Transaction
 
 S = TypeVar("S")
 
@@ -57,7 +58,7 @@ def methods() -> list[str]:
     """Return the public methods, as a stub for threads has them."""
     found: list[str] = []
     for name in SOURCES:
-        tree = ast.parse((PACKAGE / name).read_text())
+        tree = ast.parse((STORE / name).read_text())
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
         found += [
             _stub(node)
