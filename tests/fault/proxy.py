@@ -132,6 +132,8 @@ class Proxy:
         postgres = config.postgres
         self._socket = f"{postgres.host}/.s.PGSQL.{postgres.port}"
         self._tasks = tasks
+        self._clients: set[_End] = set()
+        self._closed = False
         self._links: set[_Link] = set()
         self._released = anyio.Event()
         self._delivered = anyio.Event()
@@ -189,16 +191,32 @@ class Proxy:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Begin to serve a connection."""
-        self._tasks.start_soon(self._serve, _End(reader, writer))
+        client = _End(reader, writer)
+        if self._closed:
+            client.cut()
+            return
+        self._clients.add(client)
+        self._tasks.start_soon(self._serve, client)
+
+    def close(self) -> None:
+        """Cut all clients, also those that nobody has begun to serve."""
+        self._closed = True
+        for client in self._clients:
+            client.cut()
 
     async def _serve(self, client: _End) -> None:
-        if self.down:
+        try:
+            await self._serve_client(client)
+        finally:
             client.cut()
+            self._clients.discard(client)
+
+    async def _serve_client(self, client: _End) -> None:
+        if self.down:
             return
         try:
             server = _End(*await asyncio.open_unix_connection(self._socket))
         except OSError:  # the server itself is down
-            client.cut()
             return
         link = _Link(client, server)
         self._links.add(link)
@@ -207,7 +225,6 @@ class Proxy:
                 await self._link(link)
         finally:
             self._links.discard(link)
-            client.cut()
             server.cut()
 
     async def _link(self, link: _Link) -> None:
@@ -325,4 +342,5 @@ async def open_proxy(config: Config) -> AsyncGenerator[Proxy]:
                 yield proxy
             finally:
                 listener.close()
+                proxy.close()
                 tasks.cancel_scope.cancel()
