@@ -95,10 +95,16 @@ class Presence:
         return min((self._shortest, *self._standing.values()))
 
     def seconds_left(self, identity: UUID) -> float:
-        """Return for how long nobody can take what `identity` holds; 0: they may."""
-        if identity != self.id or self.beaten_at is None:
+        """Return for how long nobody can take what `identity` holds; 0: they may.
+
+        Threads ask as well, while a heartbeat is being recorded. A new id is set before
+        its heartbeats are: whoever reads in the other order never takes those for ones
+        of the id before.
+        """
+        beaten_at = self.beaten_at
+        if beaten_at is None or identity != self.id:
             return 0.0
-        passed = (boot_microseconds() - self.beaten_at) / 1e6
+        passed = (boot_microseconds() - beaten_at) / 1e6
         return max(0.0, self._ttl * CERTAIN_SHARE - passed)
 
     async def stand(self, holding: UUID, ttl: float) -> UUID:

@@ -1,0 +1,40 @@
+"""How long others leave an instance what it holds, asked by a thread at any moment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from evstore.clock import boot_microseconds
+from evstore.commit.committer import Committer
+from evstore.commit.live import LiveState
+from evstore.config import Limits
+from evstore.folds.projection import Projections
+from evstore.instances import instance
+from evstore.instances.instance import Presence
+from evstore.log import MemoryLog
+from evstore.watching.tail import Tail
+
+if TYPE_CHECKING:
+    import pytest
+
+
+async def test_an_id_is_given_up_while_a_thread_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = MemoryLog()
+    live = LiveState(log, Projections(log.genesis), Tail(0, events_max=100))
+    presence = Presence(log, Committer(log, live, Limits()))
+    presence._shortest = 60
+    given_up = presence.id
+    presence.beaten_at = boot_microseconds()
+    assert 50 < presence.seconds_left(given_up) <= 54
+
+    def meanwhile() -> int:
+        presence.id = uuid4()
+        presence.beaten_at = None
+        return boot_microseconds()
+
+    monkeypatch.setattr(instance, "boot_microseconds", meanwhile)
+    assert presence.seconds_left(given_up) > 50, "it was its own when it was asked"
+    assert presence.seconds_left(given_up) == 0
