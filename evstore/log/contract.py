@@ -15,7 +15,7 @@ from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, StoredEvent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
     from uuid import UUID
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 CHUNK_EVENTS: int = 500
 CHUNK_BYTES_MAX: int = 8 * 1024 * 1024
+SNAPSHOTS_KEPT: int = 2
 
 
 class ForeignLogError(DivergedError):
@@ -70,13 +71,50 @@ class AuditedEvent(StoredEvent, frozen=True, gc=False, array_like=True):
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """A running store, as its last heartbeat told it."""
+    """A running store, as its last heartbeat told it.
+
+    `projections` are the labels of its projections (`Stamp.label`); `knows` is the
+    newest schema version of a database that its program brings migrations for.
+    """
 
     id: UUID
     position: int
     digest: bytes
     code_version: str
+    knows: int = 1
+    projections: tuple[str, ...] = ()
     seen_at: datetime | None = None
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot is of: a projection of one log, folded by certain code, there.
+
+    `fingerprint` tells upcasters apart, in hex; `digest` is that of the state.
+    """
+
+    log: UUID
+    projection: str
+    version: int
+    fingerprint: str
+    head: Head
+    digest: bytes
+
+    @property
+    def label(self) -> str:
+        """The projection with its version and fingerprint: who shares it can share."""
+        return f"{self.projection}:{self.version}:{self.fingerprint}"
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored fold, whole. `checksum` is the SHA-256 of all its chunks together."""
+
+    id: UUID
+    stamp: Stamp
+    chunks: int
+    size: int
+    checksum: bytes
+    taken_at: datetime
+    code_version: str
 
 
 class Connections(msgspec.Struct, frozen=True, kw_only=True):
@@ -361,6 +399,41 @@ class Log(Protocol):
         """Return the last heartbeat of each instance, newest first.
 
         Instances that were not seen for a day are forgotten with the next heartbeat.
+        """
+        ...
+
+    async def snapshots(self) -> list[Snapshot]:
+        """Return all snapshots, the one of the highest position first.
+
+        Also those of another log: a restored database may bring them along.
+        """
+        ...
+
+    def load_snapshot(self, snapshot: Snapshot) -> AsyncGenerator[bytes]:
+        """Yield the chunks that are there, in order, unchecked."""
+        ...
+
+    async def save_snapshot(
+        self, stamp: Stamp, chunks: AsyncIterable[bytes], *, code_version: str
+    ) -> Snapshot | None:
+        """Keep a snapshot, whole or not at all, and prune older ones.
+
+        Chunks are at most some MB each. None where another instance is saving one, the
+        log has lost the place of the stamp, or an event was redacted after it: nothing
+        was kept then. Of each label the last two are kept; of other labels of the
+        projection, those that a running instance has or that are younger than a day.
+
+        Raises:
+            UnavailableError: the log cannot be reached.
+        """
+        ...
+
+    async def drop_snapshots(
+        self, snapshots: Sequence[UUID] | None = None, *, since: int = 0
+    ) -> int:
+        """Drop these snapshots, or all, of positions from `since` on; return how many.
+
+        One that is being saved meanwhile is waited for.
         """
         ...
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - an append lands in the loop's next turn
 from bisect import bisect_right
 from contextlib import asynccontextmanager, suppress
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -21,11 +22,20 @@ from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, Head, Operation, StoredEvent
 from evstore.tally import tally
 
-from .contract import CHUNK_EVENTS, AuditedEvent, HeadMovedError, Instance
+from .contract import (
+    CHUNK_EVENTS,
+    SNAPSHOTS_KEPT,
+    AuditedEvent,
+    HeadMovedError,
+    Instance,
+    Snapshot,
+    Stamp,
+)
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
+        AsyncIterable,
         Callable,
         Iterator,
         Sequence,
@@ -44,6 +54,7 @@ class MemoryLog:
         self._events: list[StoredEvent] = []
         self._positions: dict[str, list[int]] = {}
         self._instances: dict[UUID, Instance] = {}
+        self._snapshots: dict[UUID, tuple[Snapshot, list[bytes]]] = {}
         self._grown = anyio.Event()
         self._turn = anyio.Lock()
 
@@ -321,6 +332,67 @@ class MemoryLog:
     async def instances(self) -> list[Instance]:
         """Return the heartbeats of all instances, newest first."""
         return list(self._instances.values())[::-1]
+
+    async def snapshots(self) -> list[Snapshot]:
+        """Return all snapshots, the one of the highest position first."""
+        found = [snapshot for snapshot, _ in self._snapshots.values()]
+        return sorted(
+            found, key=lambda each: (each.stamp.head.position, each.taken_at)
+        )[::-1]
+
+    async def load_snapshot(self, snapshot: Snapshot) -> AsyncGenerator[bytes]:
+        """Yield the chunks that are there, in order."""
+        for chunk in self._snapshots.get(snapshot.id, (snapshot, []))[1]:
+            yield chunk
+
+    async def save_snapshot(
+        self, stamp: Stamp, chunks: AsyncIterable[bytes], *, code_version: str
+    ) -> Snapshot | None:
+        """Keep a snapshot; see the log's contract."""
+        parts = [chunk async for chunk in chunks]
+        if stamp.log != self.identity or await self.place(stamp.head.position) != (
+            stamp.head
+        ):
+            return None
+        since = self._events[stamp.head.position :]
+        if any(event.operation is Operation.REDACTED for event in since):
+            return None
+        snapshot = Snapshot(
+            id=uuid4(),
+            stamp=stamp,
+            chunks=len(parts),
+            size=sum(map(len, parts)),
+            checksum=sha256(b"".join(parts)).digest(),
+            taken_at=to_datetime(self.clock()),
+            code_version=code_version,
+        )
+        self._snapshots[snapshot.id] = (snapshot, parts)
+        self._prune(stamp)
+        return snapshot
+
+    def _prune(self, stamp: Stamp) -> None:
+        """Keep the last two of a label. A day is longer than this log can tell."""
+        alike = [
+            each.id
+            for each, _ in self._snapshots.values()
+            if each.stamp.label == stamp.label
+        ]
+        for superfluous in alike[:-SNAPSHOTS_KEPT]:
+            del self._snapshots[superfluous]
+
+    async def drop_snapshots(
+        self, snapshots: Sequence[UUID] | None = None, *, since: int = 0
+    ) -> int:
+        """Drop these snapshots, or all, of positions from `since` on; return how many."""
+        dropped = [
+            each.id
+            for each, _ in self._snapshots.values()
+            if (snapshots is None or each.id in snapshots)
+            and each.stamp.head.position >= since
+        ]
+        for identity in dropped:
+            del self._snapshots[identity]
+        return len(dropped)
 
     def abort(self) -> None:
         """Nothing is ever under way."""
