@@ -83,14 +83,17 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def quiet(config: Config) -> Config:
     """Return the configuration for a command, which is no instance of its own.
 
-    A command leaves no heartbeat behind, does not wait for a server that is down, and
-    warns where nothing survives it.
+    A command leaves neither heartbeat nor snapshot behind, does not wait for a server
+    that is down, and warns where nothing survives it.
     """
     if config.type == "memory":
         say(f"warning: {_VOLATILE}")
     limits = msgspec.structs.replace(config.evstore.limits, start_timeout=0)
     evstore = msgspec.structs.replace(
-        config.evstore, heartbeat_interval=0, limits=limits
+        config.evstore,
+        heartbeat_interval=0,
+        snapshots=msgspec.structs.replace(config.evstore.snapshots, every_events=0),
+        limits=limits,
     )
     return msgspec.structs.replace(config, evstore=evstore)
 

@@ -6,18 +6,18 @@ Only the committer changes it: after an append of its own, or with what it reads
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError
-from evstore.folds.projection import Projections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evstore.folds.projection import Projections
     from evstore.log import Log
     from evstore.model import StoredEvent
+    from evstore.snapshots.start import Origin
     from evstore.watching.tail import Tail
 
     from .batch import Attempt
@@ -30,10 +30,13 @@ FOREIGN_MICROSECONDS: Final = 20_000
 class LiveState:
     """The projections at the place that this process has reached, and the tail."""
 
-    def __init__(self, log: Log, projections: Projections, tail: Tail) -> None:
+    def __init__(
+        self, log: Log, origin: Origin, projections: Projections, tail: Tail
+    ) -> None:
         self.projections = projections
         self.tail = tail
         self._log = log
+        self._origin = origin
         self._foreign_at = -FOREIGN_MICROSECONDS
         self._out_of_touch = False
 
@@ -91,7 +94,7 @@ class LiveState:
             self._out_of_touch = False
 
     async def _rebuild(self) -> None:
-        """Fold the log from its beginning: it is not the one that was followed.
+        """Begin anew: the log is not the one that was followed, or lost its end.
 
         Raises:
             DivergedError: another log is behind the address; the old state stays, and
@@ -99,16 +102,6 @@ class LiveState:
         """
         try:
             await self._log.connect()
-            self.projections = await replay(self._log)
+            self.projections = await self._origin.state()
         finally:
             self.tail.diverge(self.projections.position)
-
-
-async def replay(log: Log) -> Projections:
-    """Fold a log from its first event to its head."""
-    projections = Projections(log.genesis)
-    head = await log.head()
-    async with aclosing(log.replay(after=0, until=head.position)) as chunks:
-        async for events in chunks:
-            projections.apply(events)
-    return projections

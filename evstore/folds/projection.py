@@ -35,6 +35,11 @@ class Projections:
         """The position up to which events have been taken in."""
         return self.head.position
 
+    @property
+    def behind(self) -> int:
+        """The position after which events are missing."""
+        return self.head.position
+
     def apply(self, events: Sequence[StoredEvent]) -> None:
         """Take in the events that follow.
 

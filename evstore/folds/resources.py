@@ -98,6 +98,11 @@ def digest_term(record: Record) -> int:
     return record_term(record.key, record.version, digest)
 
 
+def digest_of(records: Iterable[Record]) -> bytes:
+    """Return the state digest of these resources."""
+    return (sum(map(digest_term, records)) % DIGEST_MODULUS).to_bytes(DIGEST_BYTES)
+
+
 class Resources:
     """All resources at one position of the log.
 
@@ -152,6 +157,14 @@ class Resources:
         self._uncounted.clear()
         self._digest = total % DIGEST_MODULUS
         return self._digest.to_bytes(DIGEST_BYTES)
+
+    def restore(self, records: Iterable[Record], *, digest: bytes) -> None:
+        """Become what these records say; nothing has been taken in before."""
+        assert not self._records, "only an empty state is restored"
+        for record in records:
+            self._records[record.key] = record
+            self._add(record)
+        self._digest = int.from_bytes(digest)
 
     def apply(self, events: Iterable[StoredEvent]) -> None:
         """Take in the next events."""

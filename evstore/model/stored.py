@@ -82,7 +82,7 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return Head(position=self.position, hash=self.hash, time=self.time)
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the state keeps of one resource.
 
     `seal` says which body this is: the 16 bytes of its salt, or the 32 bytes of its

@@ -13,21 +13,24 @@ import msgspec
 from evstore.background import background
 from evstore.commit.arguments import Arguments, Spec, Typed
 from evstore.commit.committer import Committer
-from evstore.commit.live import LiveState, replay
-from evstore.config import Config
+from evstore.commit.live import LiveState
+from evstore.config import Config, StoreType
 from evstore.errors import (
     AlreadyExistsError,
     ConflictError,
     InvalidError,
     NotFoundError,
 )
+from evstore.folds.projection import Projections
 from evstore.instances.health import Vitals
 from evstore.instances.instance import Follower, Presence
 from evstore.instances.leadership import Leaderships
 from evstore.instances.lease import Lease, check_lease
+from evstore.instances.snapshotting import Snapshotter
 from evstore.log import open_log
 from evstore.model import Key, Resource
 from evstore.past.history import resource_at
+from evstore.snapshots.start import Origin
 from evstore.watching.tail import Tail
 
 from .integrity import Integrity
@@ -56,7 +59,8 @@ async def open(  # noqa: A001 - evstore.open reads as it should
 ) -> AsyncGenerator[Store]:
     """Open the store that `config` names; without one, an empty store in memory.
 
-    The state is rebuilt from the log before the body begins. At the end the commands
+    The state is that of the log before the body begins: folded from its first event, or
+    from a snapshot on. At the end the commands
     that wait are appended, then all connections are closed.
 
     Args:
@@ -73,11 +77,12 @@ async def open(  # noqa: A001 - evstore.open reads as it should
     arguments = Arguments(types, actor=config.evstore.actor)
     async with open_log(config) as log, background() as tasks:
         await log.connect()
-        projections = await replay(log)
+        origin = Origin(log, lambda: Projections(log.genesis))
+        projections = await origin.state()
         tail = Tail(
             projections.position, events_max=config.evstore.limits.tail_events_max
         )
-        live = LiveState(log, projections, tail)
+        live = LiveState(log, origin, projections, tail)
         committer = Committer(log, live, config.evstore.limits)
         presence = Presence(log, committer)
         leaderships = Leaderships(
@@ -85,6 +90,14 @@ async def open(  # noqa: A001 - evstore.open reads as it should
         )
         follower = Follower(log, committer, config.evstore.poll_interval)
         vitals = Vitals(config.evstore, log, committer, tail, follower, presence)
+        # What is in memory alone ends with it: nothing would ever start from there.
+        stored = config.type is not StoreType.MEMORY
+        snapshotter = Snapshotter(
+            log,
+            committer,
+            origin,
+            every=config.evstore.snapshots.every_events if stored else 0,
+        )
         store = Store(
             config,
             log,
@@ -99,12 +112,14 @@ async def open(  # noqa: A001 - evstore.open reads as it should
         tasks.start_soon(vitals.run)
         tasks.start_soon(presence.run, config.evstore.heartbeat_interval)
         tasks.start_soon(leaderships.run)
+        tasks.start_soon(snapshotter.run)
         try:
             yield store
         finally:
             with anyio.CancelScope(shield=True):
                 await leaderships.aclose()
                 await committer.aclose(seconds=config.evstore.limits.append_timeout)
+                await snapshotter.aclose(seconds=config.evstore.limits.append_timeout)
 
 
 class Store(Integrity, Reverting):

@@ -1,0 +1,195 @@
+"""What is in a snapshot, and how it is cut into chunks: pure.
+
+Of the built-in projection a chunk is MessagePack: some records, or some remembered
+requests, or at the end the counts of both. Bodies stay the bytes that they are. Of a
+custom projection the chunks are pieces of one encoded state.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+import msgspec
+
+from evstore.folds.requests import Request  # noqa: TC001 - msgspec resolves it
+from evstore.folds.resources import digest_of
+from evstore.model import Record  # noqa: TC001 - msgspec resolves it
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from evstore.folds.projection import Projections
+    from evstore.model import Head
+
+RESOURCES: Final = "resources"
+# Raised with each change of what the fold makes of the same events, or of the format.
+RESOURCES_VERSION: Final = 1
+CHUNK_BYTES: Final = 1024 * 1024
+RECORD_BYTES: Final = 200  # about what a resource takes besides its body
+REQUESTS_A_CHUNK: Final = 5_000
+
+
+class ContentError(Exception):
+    """What is stored is not a snapshot, or not all of one; never leaves the store."""
+
+
+class _Records(msgspec.Struct, array_like=True, tag="records"):
+    items: list[Record]
+
+
+class _Requests(msgspec.Struct, array_like=True, tag="requests"):
+    items: list[tuple[str, Request]]
+
+
+class _End(msgspec.Struct, array_like=True, tag="end"):
+    records: int
+    requests: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_Part = _Records | _Requests | _End
+_decode = msgspec.msgpack.Decoder(_Part).decode
+
+
+class Frozen(NamedTuple):
+    """A fold at one place; it may go on while the chunks are made."""
+
+    head: Head
+    digest: bytes
+    chunks: Iterator[bytes]
+
+
+class Fold(Protocol):
+    """A fold that snapshots can be taken of, and that can begin from one."""
+
+    @property
+    def name(self) -> str:
+        """The projection's name."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The projection's version."""
+        ...
+
+    @property
+    def head(self) -> Head:
+        """The place up to which it has folded."""
+        ...
+
+    def freeze(self) -> Frozen | None:
+        """Return it as it is now; None where it has nothing that could be kept."""
+        ...
+
+    def reading(self) -> Reading:
+        """Return what puts a snapshot together again; nothing has been folded yet."""
+        ...
+
+
+class Reading(Protocol):
+    """Puts a snapshot together again, chunk by chunk."""
+
+    def add(self, chunk: bytes) -> None:
+        """Take the next chunk.
+
+        Raises:
+            ContentError: it is none of ours.
+        """
+        ...
+
+    def thaw(self, head: Head, digest: bytes) -> None:
+        """Have the fold begin from it.
+
+        Raises:
+            ContentError: it is not all of one, or its state has another digest; the
+                fold has not changed.
+        """
+        ...
+
+
+def folds_of(projections: Projections) -> list[Fold]:
+    """Return the folds of a log's projections, the built-in one first."""
+    return [BuiltIn(projections)]
+
+
+class BuiltIn:
+    """Resources and request ids: together, since a start needs both at one place."""
+
+    name = RESOURCES
+    version = RESOURCES_VERSION
+
+    def __init__(self, projections: Projections) -> None:
+        self._projections = projections
+
+    @property
+    def head(self) -> Head:
+        """The place up to which it has folded."""
+        return self._projections.head
+
+    def freeze(self) -> Frozen:
+        """Return it as it is now: references to what never changes."""
+        resources, requests = self._projections.resources, self._projections.requests
+        chunks = _chunks(list(resources), requests.items())
+        return Frozen(self.head, resources.digest(), chunks)
+
+    def reading(self) -> _BuiltInReading:
+        """Return what puts a snapshot together again."""
+        return _BuiltInReading(self._projections)
+
+
+class _BuiltInReading:
+    def __init__(self, projections: Projections) -> None:
+        self._projections = projections
+        self._records: list[Record] = []
+        self._requests: list[tuple[str, Request]] = []
+        self._end: _End | None = None
+
+    def add(self, chunk: bytes) -> None:
+        if self._end is not None:
+            message = "there is a chunk behind the last one"
+            raise ContentError(message)
+        try:
+            part: _Part = _decode(chunk)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            message = f"a chunk cannot be decoded: {error}"
+            raise ContentError(message) from error
+        match part:
+            case _Records(items):
+                self._records += items
+            case _Requests(items):
+                self._requests += items
+            case _End():
+                self._end = part
+
+    def thaw(self, head: Head, digest: bytes) -> None:
+        if self._end != _End(len(self._records), len(self._requests)):
+            message = "some of its chunks are missing"
+            raise ContentError(message)
+        # Counted again: what was stored with it need not be about these records.
+        if digest_of(self._records) != digest:
+            message = "its state has another digest"
+            raise ContentError(message)
+        self._projections.resources.restore(self._records, digest=digest)
+        self._projections.requests.restore(self._requests)
+        self._projections.head = head
+
+
+def _chunks(
+    records: Sequence[Record], requests: Sequence[tuple[str, Request]]
+) -> Iterator[bytes]:
+    """Yield chunks that are hardly larger than 1 MB, or hold one resource."""
+    some: list[Record] = []
+    size = 0
+    for record in records:
+        own = RECORD_BYTES + len(record.body)
+        if some and size + own > CHUNK_BYTES:
+            yield _encode(_Records(some))
+            some = []
+            size = 0
+        size += own
+        some.append(record)
+    if some:
+        yield _encode(_Records(some))
+    for first in range(0, len(requests), REQUESTS_A_CHUNK):
+        yield _encode(_Requests(list(requests[first : first + REQUESTS_A_CHUNK])))
+    yield _encode(_End(len(records), len(requests)))

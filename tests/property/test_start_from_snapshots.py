@@ -1,0 +1,219 @@
+"""Any history, snapshots taken anywhere, any damage to them: a start folds the log."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+from unittest.mock import patch
+from uuid import UUID
+
+import msgspec
+from hypothesis import given, settings, strategies as st
+
+from events import History, create, delete, folded, key, update
+from evstore.folds.projection import Projections
+from evstore.log import MemoryLog
+from evstore.snapshots import content
+from evstore.snapshots.content import BuiltIn, Frozen
+from evstore.snapshots.start import Origin
+from evstore.snapshots.taking import take
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from evstore.commit.changes import Change
+    from evstore.log import Snapshot
+
+NAMES: Final = "abcd"
+OWN: Final = "f00d"
+
+
+class CrashError(Exception):
+    """The process dies at this point."""
+
+
+class Dying(BuiltIn):
+    """A fold whose process dies while it is stored."""
+
+    def __init__(self, projections: Projections, *, after: int) -> None:
+        super().__init__(projections)
+        self._after = after
+
+    def freeze(self) -> Frozen:
+        frozen = super().freeze()
+
+        def chunks() -> Iterator[bytes]:
+            for number, chunk in enumerate(frozen.chunks):
+                if number == self._after:
+                    raise CrashError
+                yield chunk
+
+        return frozen._replace(chunks=chunks())
+
+
+class Lying(BuiltIn):
+    """Folded by other code: what it stores is no state of ours."""
+
+    def freeze(self) -> Frozen:
+        other = BuiltIn(Projections(self.head)).freeze()
+        return other._replace(head=self.head)
+
+
+class Life:
+    """A log, who writes to it, and what is done to its snapshots."""
+
+    def __init__(self) -> None:
+        self.log = MemoryLog()
+        self.history = History(self.log.genesis)
+
+    @property
+    def projections(self) -> Projections:
+        return self.history.projections
+
+    async def change(self, name: str) -> None:
+        """Create what is not there; else change or delete it, and what it owns."""
+        records = self.projections.resources
+        step: Change
+        record = records.get(key(name))
+        if record is None:
+            owner = key("a") if name != "a" and records.get(key("a")) else None
+            step = create(key(name), owner=owner)
+        elif self.history.head.position % 3:
+            step = update(key(name), {"n": self.history.head.position})
+        else:
+            step = delete(key(name))
+        before = self.history.head
+        request = f"r-{before.position}" if before.position % 2 else None
+        events = self.history.transaction(step, request_id=request)
+        await self.log.append(events, after=before)
+
+    async def store(self, fold: BuiltIn, fingerprint: str = OWN) -> None:
+        await take(self.log, fold, fingerprint=fingerprint, code_version="1")
+
+    def damage(self, number: int, how: Callable[[Snapshot, list[bytes]], Any]) -> None:
+        """Do something to one of the snapshots, if there is one."""
+        stored = self.log._snapshots
+        if stored:
+            identity = list(stored)[number % len(stored)]
+            snapshot, chunks = stored[identity]
+            changed, chunks = how(snapshot, list(chunks))
+            stored[identity] = (changed, chunks)
+
+    async def check(self) -> None:
+        origin = Origin(
+            self.log, lambda: Projections(self.log.genesis), fingerprint=OWN
+        )
+        started = await origin.state()
+        assert state_of(started) == state_of(await folded(self.log))
+        assert state_of(started) == state_of(self.projections)
+
+
+def state_of(projections: Projections) -> object:
+    resources = projections.resources
+    return (
+        projections.head,
+        resources.digest(),
+        {record.key: record for record in resources},
+        [
+            [record.key for record in resources.of_type(each)]
+            for each in resources.types
+        ],
+        [sorted(resources.children(key(name))) for name in NAMES],
+        projections.requests.items(),
+    )
+
+
+def restamped(**changes: Any) -> Callable[[Snapshot, list[bytes]], Any]:
+    def how(snapshot: Snapshot, chunks: list[bytes]) -> Any:
+        stamp = msgspec.structs.replace(snapshot.stamp, **changes)
+        return msgspec.structs.replace(snapshot, stamp=stamp), chunks
+
+    return how
+
+
+def moved(snapshot: Snapshot, chunks: list[bytes]) -> Any:
+    """The place of another event, or of none."""
+    head = snapshot.stamp.head
+    head = msgspec.structs.replace(head, position=head.position + 1)
+    return restamped(head=head)(snapshot, chunks)
+
+
+def another_branch(snapshot: Snapshot, chunks: list[bytes]) -> Any:
+    """The place of an event that a lost tail had."""
+    head = msgspec.structs.replace(snapshot.stamp.head, hash=bytes(32))
+    return restamped(head=head)(snapshot, chunks)
+
+
+def shortened(snapshot: Snapshot, chunks: list[bytes]) -> Any:
+    """Whole, as far as anybody can count, and yet not all of it."""
+    rest = chunks[:-1]
+    checksum = sha256(b"".join(rest)).digest()
+    return msgspec.structs.replace(snapshot, chunks=len(rest), checksum=checksum), rest
+
+
+def flipped(snapshot: Snapshot, chunks: list[bytes]) -> Any:
+    """One bit of the middle, where that is not damaged already."""
+    middle = len(chunks) // 2
+    chunk = bytearray(chunks[middle] if chunks else b"")
+    if chunk:
+        chunk[len(chunk) // 2] ^= 4
+        chunks[middle] = bytes(chunk)
+    return snapshot, chunks
+
+
+def emptied(snapshot: Snapshot, chunks: list[bytes]) -> Any:
+    """The header alone."""
+    del chunks
+    return snapshot, []
+
+
+def reversed_(snapshot: Snapshot, chunks: list[bytes]) -> Any:
+    """The chunks in another order."""
+    return snapshot, [*chunks[::-1], b""]
+
+
+DAMAGES: Final = [
+    restamped(log=UUID(int=1)),
+    restamped(digest=bytes(32)),
+    moved,
+    another_branch,
+    shortened,
+    flipped,
+    emptied,
+    reversed_,
+]
+
+STEPS: Final = st.one_of(
+    st.tuples(st.just("change"), st.sampled_from(NAMES)),
+    st.tuples(st.just("change"), st.sampled_from(NAMES)),
+    st.tuples(st.just("store"), st.none()),
+    st.tuples(st.just("crash"), st.integers(0, 3)),
+    st.tuples(st.just("other code"), st.sampled_from(["", "beef"])),
+    st.tuples(
+        st.just("damage"), st.tuples(st.integers(0, 5), st.sampled_from(DAMAGES))
+    ),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(STEPS, max_size=25))
+async def test_a_start_folds_the_log(steps: list[tuple[str, Any]]) -> None:
+    life = Life()
+    with patch.object(content, "CHUNK_BYTES", 1):
+        for what, detail in steps:
+            match what:
+                case "change":
+                    await life.change(detail)
+                case "store":
+                    await life.store(BuiltIn(life.projections))
+                case "crash":
+                    with suppress(CrashError):
+                        await life.store(Dying(life.projections, after=detail))
+                case "other code":
+                    await life.store(Lying(life.projections), detail)
+                case _:
+                    life.damage(*detail)
+            if what != "change":
+                await life.check()
+        await life.check()
