@@ -16,6 +16,7 @@ from evstore.errors import StoreError, UnavailableError
 from evstore.log import Instance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from evstore.commit.committer import Committer
@@ -74,14 +75,21 @@ class Presence:
     has not been seen for a ttl that it has held something under; so the shortest of
     these counts, also when that has been given up: somebody slow may still judge by it.
     `beaten_at` is when the last heartbeat that was recorded had been sent, by
-    `boot_microseconds`; None where none was, under this id.
+    `boot_microseconds`; None where none was, under this id. `labels` tells which
+    projections it has, as snapshots are labelled.
     """
 
-    def __init__(self, log: Log, committer: Committer) -> None:
+    def __init__(
+        self,
+        log: Log,
+        committer: Committer,
+        labels: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self.id = uuid4()
         self.beaten_at: int | None = None
         self._log = log
         self._committer = committer
+        self._labels = labels
         self._standing: dict[UUID, float] = {}
         self._shortest = math.inf
         self._tried_at = -sys.maxsize
@@ -196,6 +204,7 @@ class Presence:
             position=projections.position,
             digest=projections.resources.digest(),
             code_version=CODE_VERSION,
+            projections=tuple(self._labels()),
         )
         known = self.beaten_at is not None
         if await self._log.beat(instance, renewal=known):

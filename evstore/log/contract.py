@@ -74,14 +74,15 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """A running store, as its last heartbeat told it.
 
     `projections` are the labels of its projections (`Stamp.label`); `knows` is the
-    newest schema version of a database that its program brings migrations for.
+    newest schema version of a database that its program brings migrations for. A log
+    fills that in with a heartbeat that says 0; where there is no database, 0 stays.
     """
 
     id: UUID
     position: int
     digest: bytes
     code_version: str
-    knows: int = 1
+    knows: int = 0
     projections: tuple[str, ...] = ()
     seen_at: datetime | None = None
 
@@ -406,6 +407,10 @@ class Log(Protocol):
         """Return all snapshots, the one of the highest position first.
 
         Also those of another log: a restored database may bring them along.
+
+        Raises:
+            ConfigError: our role lacks the rights: they came with a migration.
+            UnavailableError: the log cannot be reached.
         """
         ...
 
@@ -424,7 +429,8 @@ class Log(Protocol):
         projection, those that a running instance has or that are younger than a day.
 
         Raises:
-            UnavailableError: the log cannot be reached.
+            ConfigError: our role lacks the rights.
+            UnavailableError: the log cannot be reached; nobody knows.
         """
         ...
 
@@ -433,7 +439,12 @@ class Log(Protocol):
     ) -> int:
         """Drop these snapshots, or all, of positions from `since` on; return how many.
 
-        One that is being saved meanwhile is waited for.
+        One that is about to appear is waited for. One whose chunks still come may appear
+        afterwards, but not where an event was redacted after it before this call.
+
+        Raises:
+            ConfigError: our role lacks the rights.
+            UnavailableError: the log cannot be reached; nobody knows.
         """
         ...
 
