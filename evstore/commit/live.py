@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 
 from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from evstore.folds.custom import CustomProjections
     from evstore.log import Log
     from evstore.model import StoredEvent
     from evstore.watching.tail import Tail
@@ -99,14 +100,18 @@ class LiveState:
         """
         try:
             await self._log.connect()
-            self.projections = await replay(self._log)
+            custom = self.projections.custom.anew(self._log.genesis)
+            self.projections = await replay(self._log, custom)
         finally:
             self.tail.diverge(self.projections.position)
 
 
-async def replay(log: Log) -> Projections:
-    """Fold a log from its first event to its head."""
-    projections = Projections(log.genesis)
+async def replay(log: Log, custom: CustomProjections | None = None) -> Projections:
+    """Fold a log from its first event to its head.
+
+    `custom` are projections of one's own at the log's beginning.
+    """
+    projections = Projections(log.genesis, custom)
     head = await log.head()
     async with aclosing(log.replay(after=0, until=head.position)) as chunks:
         async for events in chunks:
