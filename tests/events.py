@@ -9,7 +9,7 @@ from evstore.codec import body_text, canonical, event_hash, genesis_hash
 from evstore.commit.changes import Change, Command, Create, Delete, Owner, Update
 from evstore.commit.commands import Decided, Draft, decide
 from evstore.commit.stamp import stamp
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.folds.requests import RequestOverlay
 from evstore.model import Head, Key, Operation, StoredEvent
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import asyncio  # noqa: TID251
     from collections.abc import Sequence
 
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
 
 TX_BYTES: Final = 16
 

@@ -33,7 +33,7 @@ from .waiting import Waiting
 
 if TYPE_CHECKING:
     from evstore.config import Limits
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
     from evstore.log import Log
 
     from .changes import Command

@@ -14,7 +14,7 @@ from evstore.errors import DivergedError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
     from evstore.log import Log
     from evstore.model import StoredEvent
     from evstore.snapshots.start import Origin

@@ -45,21 +45,27 @@ class Snapshotter:
         self._every = every
         # By name of the projection: the highest position that is known to be stored.
         self._stored: dict[str, int] = {}
+        self._closing = False
+        self._taking = anyio.Lock()
 
     async def run(self) -> None:
         """Take snapshots until cancelled."""
         if not self._every:
             return
-        while True:
+        while not self._closing:
             # Instances see the same events: not all of them need to get to it at once.
             await anyio.sleep(LOOK_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
             if self._due(self._every) and await self._round(self._every):
                 await anyio.sleep(PAUSE_SECONDS)
 
     async def aclose(self, *, seconds: float) -> None:
-        """Take what is due at the end, in so many seconds at most."""
+        """Take what is due at the end, in so many seconds at most.
+
+        A round under way is waited for: to cancel it would cost its connection.
+        """
+        self._closing = True
         least = max(1, self._every // PART_ON_CLOSE)
-        if self._every and self._due(least):
+        if self._every and (self._due(least) or self._taking.locked()):
             with anyio.move_on_after(seconds):
                 await self._round(least)
 
@@ -74,20 +80,21 @@ class Snapshotter:
     async def _round(self, events: int) -> bool:
         """Take what is due, also by what others have stored; return whether any was."""
         tried = False
-        try:
-            await self._look()
-            for fold in self._due(events):
-                tried = True
-                # Kept, or being kept by another instance: the next is as far away.
-                self._stored[fold.name] = fold.head.position
-                await take(
-                    self._log,
-                    fold,
-                    fingerprint=self._origin.fingerprint,
-                    code_version=CODE_VERSION,
-                )
-        except StoreError as error:
-            logger.warning("no snapshot was taken: %s", error)
+        async with self._taking:
+            try:
+                await self._look()
+                for fold in self._due(events):
+                    tried = True
+                    # Kept, or being kept by another: the next is as far away.
+                    self._stored[fold.name] = fold.head.position
+                    await take(
+                        self._log,
+                        fold,
+                        fingerprint=self._origin.fingerprint,
+                        code_version=CODE_VERSION,
+                    )
+            except StoreError as error:
+                logger.warning("no snapshot was taken: %s", error)
         return tried
 
     async def _look(self) -> None:

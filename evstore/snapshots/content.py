@@ -7,10 +7,14 @@ custom projection the chunks are pieces of one encoded state.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
+from evstore.errors import StoreError
+from evstore.folds.projection import BUILT_IN
+from evstore.folds.projections import RESOURCES_VERSION
 from evstore.folds.requests import Request  # noqa: TC001 - msgspec resolves it
 from evstore.folds.resources import digest_of
 from evstore.model import Record  # noqa: TC001 - msgspec resolves it
@@ -18,12 +22,10 @@ from evstore.model import Record  # noqa: TC001 - msgspec resolves it
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from evstore.folds.projection import Projections
+    from evstore.folds.custom import Custom
+    from evstore.folds.projections import Projections
     from evstore.model import Head
 
-RESOURCES: Final = "resources"
-# Raised with each change of what the fold makes of the same events, or of the format.
-RESOURCES_VERSION: Final = 1
 CHUNK_BYTES: Final = 1024 * 1024
 RECORD_BYTES: Final = 200  # about what a resource takes besides its body
 REQUESTS_A_CHUNK: Final = 5_000
@@ -109,14 +111,14 @@ class Reading(Protocol):
 
 def folds_of(projections: Projections) -> list[Fold]:
     """Return the folds of a log's projections, the built-in one first."""
-    return [BuiltIn(projections)]
+    return [BuiltIn(projections), *map(OfOne, projections.custom)]
 
 
 class BuiltIn:
     """Resources and request ids: together, since a start needs both at one place."""
 
-    name = RESOURCES
-    version = RESOURCES_VERSION
+    name: Final = BUILT_IN
+    version: Final = RESOURCES_VERSION
 
     def __init__(self, projections: Projections) -> None:
         self._projections = projections
@@ -172,6 +174,59 @@ class _BuiltInReading:
         self._projections.resources.restore(self._records, digest=digest)
         self._projections.requests.restore(self._requests)
         self._projections.head = head
+
+
+class OfOne:
+    """A projection of one's own: one encoded state, in pieces."""
+
+    def __init__(self, custom: Custom) -> None:
+        self.name: Final = custom.name
+        self.version: Final = custom.projection.version
+        self._custom = custom
+
+    @property
+    def head(self) -> Head:
+        """The place up to which it has folded."""
+        return self._custom.head
+
+    def freeze(self) -> Frozen | None:
+        """Return it as it is now: encoded at once, as the fold may change it in place.
+
+        None where it has stopped, or is folded again.
+        """
+        try:
+            payload = self._custom.freeze()
+        except StoreError:
+            return None
+        pieces = (
+            payload[first : first + CHUNK_BYTES]
+            for first in range(0, len(payload), CHUNK_BYTES)
+        )
+        return Frozen(self.head, sha256(payload).digest(), pieces)
+
+    def reading(self) -> _ReadingOfOne:
+        """Return what puts a snapshot together again."""
+        return _ReadingOfOne(self._custom)
+
+
+class _ReadingOfOne:
+    def __init__(self, custom: Custom) -> None:
+        self._custom = custom
+        self._payload = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        self._payload += chunk
+
+    def thaw(self, head: Head, digest: bytes) -> None:
+        payload = bytes(self._payload)
+        if sha256(payload).digest() != digest:
+            message = "its state has another digest"
+            raise ContentError(message)
+        try:
+            self._custom.restore(head, payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            message = f"it is no state of the projection: {error}"
+            raise ContentError(message) from error
 
 
 def _chunks(

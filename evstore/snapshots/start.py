@@ -18,7 +18,7 @@ from .content import ContentError, folds_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
     from evstore.log import Log, Snapshot
 
     from .content import Fold, Reading

@@ -21,7 +21,7 @@ from evstore.errors import (
     InvalidError,
     NotFoundError,
 )
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.instances.health import Vitals
 from evstore.instances.instance import Follower, Presence
 from evstore.instances.leadership import Leaderships

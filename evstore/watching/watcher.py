@@ -23,7 +23,7 @@ from evstore.redaction import announcement_of, redact
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
     from evstore.log import Log
     from evstore.model import Head, Record, StoredEvent
 

@@ -12,7 +12,7 @@ import msgspec
 from hypothesis import given, settings, strategies as st
 
 from events import History, create, delete, folded, key, update
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.log import MemoryLog
 from evstore.snapshots import content
 from evstore.snapshots.content import BuiltIn, Frozen

@@ -9,7 +9,7 @@ from evstore.clock import boot_microseconds
 from evstore.commit.committer import Committer
 from evstore.commit.live import LiveState
 from evstore.config import Limits
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.instances import instance
 from evstore.instances.instance import Presence
 from evstore.log import MemoryLog

@@ -15,7 +15,7 @@ from evstore.commit.live import LiveState
 from evstore.commit.slow_lane import SlowLane
 from evstore.commit.waiting import Waiting
 from evstore.config import Limits
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.log import InDoubtError, MemoryLog, RejectedError
 from evstore.snapshots.start import Origin
 from evstore.watching.tail import Tail

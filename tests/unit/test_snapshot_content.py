@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from events import History, create, creations, delete, genesis, key, update
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.snapshots.content import CHUNK_BYTES, BuiltIn, ContentError
 
 GENESIS = genesis(UUID(int=7))
