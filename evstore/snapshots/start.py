@@ -29,21 +29,14 @@ logger = logging.getLogger(__name__)
 class Origin:
     """Where the state of a log begins: makes projections and brings them to the head.
 
-    `fingerprint` is that of the upcasters. Without `snapshots` the log is read from
-    its first event.
+    `fingerprint` is that of the upcasters.
     """
 
     def __init__(
-        self,
-        log: Log,
-        make: Callable[[], Projections],
-        *,
-        fingerprint: str = "",
-        snapshots: bool = True,
+        self, log: Log, make: Callable[[], Projections], *, fingerprint: str = ""
     ) -> None:
         self._log = log
         self._make = make
-        self._snapshots = snapshots
         self.fingerprint = fingerprint
 
     def label(self, fold: Fold) -> str:
@@ -57,8 +50,7 @@ class Origin:
             UnavailableError: the log cannot be read.
         """
         projections = self._make()
-        if self._snapshots:
-            await self._begin(projections)
+        await self._begin(projections)
         head = await self._log.head()
         events = self._log.replay(after=projections.behind, until=head.position)
         async with aclosing(events) as chunks:
