@@ -79,6 +79,11 @@ class Fold(Protocol):
         """The place up to which it has folded."""
         ...
 
+    @property
+    def stopped(self) -> bool:
+        """Whether it has met an event that it cannot take."""
+        ...
+
     def freeze(self) -> Frozen | None:
         """Return it as it is now; None where it has nothing that could be kept."""
         ...
@@ -119,6 +124,7 @@ class BuiltIn:
 
     name: Final = BUILT_IN
     version: Final = RESOURCES_VERSION
+    stopped: Final = False
 
     def __init__(self, projections: Projections) -> None:
         self._projections = projections
@@ -188,6 +194,11 @@ class OfOne:
     def head(self) -> Head:
         """The place up to which it has folded."""
         return self._custom.head
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it has met an event that it cannot take."""
+        return self._custom.stopped is not None
 
     def freeze(self) -> Frozen | None:
         """Return it as it is now: encoded at once, as the fold may change it in place.

@@ -29,14 +29,15 @@ logger = logging.getLogger(__name__)
 class Origin:
     """Where the state of a log begins: makes projections and brings them to the head.
 
-    `fingerprint` is that of the upcasters.
+    `fresh` makes projections that have folded nothing; `fingerprint` is that of the
+    upcasters.
     """
 
     def __init__(
-        self, log: Log, make: Callable[[], Projections], *, fingerprint: str = ""
+        self, log: Log, fresh: Callable[[], Projections], *, fingerprint: str = ""
     ) -> None:
         self._log = log
-        self._make = make
+        self.fresh = fresh
         self.fingerprint = fingerprint
 
     def label(self, fold: Fold) -> str:
@@ -49,8 +50,7 @@ class Origin:
         Raises:
             UnavailableError: the log cannot be read.
         """
-        projections = self._make()
-        await self._begin(projections)
+        projections = await self.begun()
         head = await self._log.head()
         events = self._log.replay(after=projections.behind, until=head.position)
         async with aclosing(events) as chunks:
@@ -58,20 +58,26 @@ class Origin:
                 projections.apply(chunk)
         return projections
 
-    async def _begin(self, projections: Projections) -> None:
-        """Have each fold begin from the newest snapshot that fits."""
+    async def begun(self) -> Projections:
+        """Return projections, each at the place of the newest snapshot that fits.
+
+        Raises:
+            UnavailableError: the log cannot be read.
+        """
+        projections = self.fresh()
         try:
             found = await self._log.snapshots()
         except UnavailableError:
             raise
         except StoreError as error:
             logger.warning("starts without snapshots: %s", error)
-            return
+            return projections
         for fold in folds_of(projections):
             label = self.label(fold)
             for snapshot in found:
                 if snapshot.stamp.label == label and await self._thawed(fold, snapshot):
                     break
+        return projections
 
     async def _thawed(self, fold: Fold, snapshot: Snapshot) -> bool:
         """Begin from a snapshot, or drop it; return whether the fold has begun."""
