@@ -14,6 +14,7 @@ from evstore.background import background
 from evstore.commit.arguments import Arguments, Spec, Typed
 from evstore.commit.committer import Committer
 from evstore.commit.live import LiveState, replay
+from evstore.commit.refolding import Refolder
 from evstore.config import Config
 from evstore.errors import (
     AlreadyExistsError,
@@ -21,18 +22,21 @@ from evstore.errors import (
     InvalidError,
     NotFoundError,
 )
+from evstore.folds.custom import CustomProjections
+from evstore.folds.projection import Projection, definitions_of
 from evstore.instances.health import Vitals
 from evstore.instances.instance import Follower, Presence
 from evstore.instances.leadership import Leaderships
 from evstore.instances.lease import Lease, check_lease
 from evstore.log import open_log
-from evstore.model import Key, Resource
+from evstore.model import Event, Key, Resource
 from evstore.past.history import resource_at
 from evstore.watching.tail import Tail
 
 from .integrity import Integrity
 from .reverting import Reverting
 from .transaction import Transaction
+from .views import Views
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -45,14 +49,17 @@ if TYPE_CHECKING:
 
     from evstore.commit.changes import Change, Command
     from evstore.log import Log
-    from evstore.model import Record
+    from evstore.model import Record, StoredEvent
 
 S = TypeVar("S")
 
 
 @asynccontextmanager
 async def open(  # noqa: A001 - evstore.open reads as it should
-    config: Config | None = None, *, types: Iterable[type[Any]] = ()
+    config: Config | None = None,
+    *,
+    types: Iterable[type[Any]] = (),
+    projections: Iterable[Projection[Any]] = (),
 ) -> AsyncGenerator[Store]:
     """Open the store that `config` names; without one, an empty store in memory.
 
@@ -63,21 +70,28 @@ async def open(  # noqa: A001 - evstore.open reads as it should
         config: as `load_config` returns it.
         types: `msgspec.Struct` types; the name of each is a resource type, whose specs
             are then validated on write and decoded into the struct on read.
+        projections: projections of one's own, instances; `Store.view` reads them.
 
     Raises:
+        InvalidError: a type or a projection cannot be used.
         SchemaError: the database is not at the version that this program needs.
         UnavailableError: the database cannot be reached.
         ConfigError: the server refuses user, password or database.
     """
     config = config or Config()
     arguments = Arguments(types, actor=config.evstore.actor)
+    definitions = definitions_of(projections)
     async with open_log(config) as log, background() as tasks:
         await log.connect()
-        projections = await replay(log)
-        tail = Tail(
-            projections.position, events_max=config.evstore.limits.tail_events_max
-        )
-        live = LiveState(log, projections, tail)
+
+        def wrap(stored: StoredEvent) -> Event:
+            spec_type = arguments.types.get(stored.key.split("/")[0])
+            return Event(stored, log.identity, spec_type)
+
+        custom = CustomProjections(definitions, wrap, log.genesis)
+        state = await replay(log, custom)
+        tail = Tail(state.position, events_max=config.evstore.limits.tail_events_max)
+        live = LiveState(log, state, tail)
         committer = Committer(log, live, config.evstore.limits)
         presence = Presence(log, committer)
         leaderships = Leaderships(
@@ -99,6 +113,8 @@ async def open(  # noqa: A001 - evstore.open reads as it should
         tasks.start_soon(vitals.run)
         tasks.start_soon(presence.run, config.evstore.heartbeat_interval)
         tasks.start_soon(leaderships.run)
+        if definitions:
+            tasks.start_soon(Refolder(log, live).run)
         try:
             yield store
         finally:
@@ -107,7 +123,7 @@ async def open(  # noqa: A001 - evstore.open reads as it should
                 await committer.aclose(seconds=config.evstore.limits.append_timeout)
 
 
-class Store(Integrity, Reverting):
+class Store(Integrity, Views, Reverting):
     """A control plane's resources: commands in, resources and events out.
 
     Made by `open`. All methods may be called from any number of tasks of one event
