@@ -21,6 +21,8 @@ from .errors import (
     StoreError,
     UnavailableError,
 )
+from .folds.custom import ProjectionStatus, Stopped
+from .folds.projection import Projection
 from .instances.health import Health
 from .instances.lease import Lease
 from .model import Event, Key, Operation, Page, Resource
@@ -57,11 +59,14 @@ __all__ = [
     "Operation",
     "OutcomeUnknownError",
     "Page",
+    "Projection",
+    "ProjectionStatus",
     "Redaction",
     "Resource",
     "ResourceChange",
     "Revert",
     "SchemaError",
+    "Stopped",
     "Store",
     "StoreError",
     "Transaction",

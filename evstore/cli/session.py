@@ -101,7 +101,7 @@ def quiet(config: Config) -> Config:
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncGenerator[Store]:
     """Open the store for one command."""
-    from evstore.store.facade import open as open_
+    from evstore.store.opening import open as open_
 
     async with open_(quiet(config)) as store:
         yield store

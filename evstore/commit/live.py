@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
 from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError
 
@@ -39,6 +41,7 @@ class LiveState:
         self._origin = origin
         self._foreign_at = -FOREIGN_MICROSECONDS
         self._out_of_touch = False
+        self._taint = anyio.Event()
 
     @property
     def contended(self) -> bool:
@@ -49,7 +52,7 @@ class LiveState:
         """The attempt's events stand in the log: fold them, then tell the callers."""
         if attempt.events:
             self.projections.adopt(attempt.events, attempt.resources, attempt.requests)
-            self.tail.publish(attempt.events)
+            self._publish(attempt.events)
         attempt.answer()
 
     def follow(self, events: Sequence[StoredEvent]) -> None:
@@ -57,7 +60,18 @@ class LiveState:
         if events:
             self._foreign_at = boot_microseconds()
             self.projections.apply(events)
-            self.tail.publish(events)
+            self._publish(events)
+
+    def _publish(self, events: Sequence[StoredEvent]) -> None:
+        self.tail.publish(events)
+        if self.projections.custom.tainted:
+            self._taint.set()
+
+    async def tainted(self) -> None:
+        """Return when a redaction has tainted a projection of one's own."""
+        while not self.projections.custom.tainted:
+            self._taint = anyio.Event()
+            await self._taint.wait()
 
     async def read_on(self) -> bool:
         """Take in all that follows in the log; return whether there was anything.
@@ -103,5 +117,6 @@ class LiveState:
         try:
             await self._log.connect()
             self.projections = await self._origin.state()
+            self._taint.set()
         finally:
             self.tail.diverge(self.projections.position)

@@ -168,14 +168,16 @@ class Custom:
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
         """Fold the events after `head`; those before it are passed over."""
-        if self.stopped is not None or events[-1].position <= self.head.position:
+        if events[-1].position <= self.head.position:
+            return
+        if self.stopped is not None:
+            self._look_back(events, self.stopped)
             return
         known = self.head.position + 1 - events[0].position
         assert known >= 0, "events have no gap"
         new = events[known:] if known else events
         if self.tainted:
             self._note(new)
-            self.head = new[-1].head
         else:
             self._fold(new)
 
@@ -187,16 +189,18 @@ class Custom:
             self._stop(events[folded].position, describe(error), error)
             if not isinstance(error, Exception):
                 raise error
-        elif self.tainted:
-            self._note(events[folded:])
-            self.head = events[-1].head
+        elif folded < len(events):
+            self._taint(events[folded:])
         else:
             self._state = state
 
     def _run(
         self, events: Sequence[StoredEvent]
     ) -> tuple[int, Any, BaseException | None]:
-        """Fold as far as it goes; return how many, the state, and what was raised."""
+        """Fold up to an error, or to a redaction of what the state may hold.
+
+        Returns how many were folded, the state, and what was raised.
+        """
         fold, wrap = self.projection.fold, self._wrap
         never_none = self.definition.never_none
         state = self._state
@@ -218,21 +222,35 @@ class Custom:
 
     # Redactions: what is announced to go must not be in a state any more.
 
-    def _taints(self, event: StoredEvent) -> bool:
-        """Whether the state may hold what a redaction announces to go."""
+    def _taints(self, event: StoredEvent, *, last: int | None = None) -> bool:
+        """Whether the state may hold what a redaction announces to go.
+
+        `last` is the last position that was looked at, where that is not the last one.
+        """
         announced = announcement_of(event)
-        assert announced is not None, "the caller has looked"
-        seen = self._redacted.get(announced.position)
-        if seen is not None and announced.done(seen):
+        if announced is None or (last is not None and announced.position > last):
             return False
+        seen = self._redacted.get(announced.position)
+        return seen is None or not announced.done(seen)
+
+    def _look_back(self, events: Sequence[StoredEvent], stopped: Stopped) -> None:
+        """Begin again where a redaction changes what it stopped at, or came from."""
+        for index, event in enumerate(events):
+            if self._taints(event, last=stopped.position):
+                self.stopped = None
+                self._taint(events[index:])
+                return
+
+    def _taint(self, events: Sequence[StoredEvent]) -> None:
+        """Drop the state; `events` begin with a redaction of what it may hold."""
         self.tainted = True
         self._state = None
         logger.info(
             "projection %s is folded again: a redaction was announced at position %d",
             self.name,
-            event.position,
+            events[0].position,
         )
-        return True
+        self._note(events)
 
     def _note(self, events: Sequence[StoredEvent]) -> None:
         """Remember what is announced to go, for when all of it is folded again."""
@@ -240,6 +258,7 @@ class Custom:
             announced = announcement_of(event)
             if announced is not None:
                 self._announced.setdefault(announced.position, []).append(announced)
+        self.head = events[-1].head
 
     def learn(self, other: Custom) -> None:
         """Know of what another one of the same log has met in the way of redactions."""
@@ -261,7 +280,6 @@ class Custom:
     ) -> None:
         self.stopped = Stopped(position=position, cause=cause)
         self._state = None
-        self._redacted = {}
         logger.error(
             "projection %s stopped at position %d: %s",
             self.name,
@@ -366,16 +384,19 @@ class CustomProjections:
             each.learn(old)
         return fresh
 
-    def accept(self, fresh: CustomProjections) -> None:
+    def accept(self, fresh: CustomProjections, head: Head) -> bool:
         """Put those that were folded again in the place of the tainted.
 
         Where one met another redaction meanwhile, the old one learns of it and stays.
+        False where one has not come to `head`: then the log is another one by now.
         """
+        if not all(each.stopped or each.head == head for each in fresh):
+            return False
         for each in fresh:
             of = type(each.projection)
-            assert each.stopped or each.head == self._by_type[of].head, "it got there"
             if each.tainted:
                 self._by_type[of].learn(each)
             else:
                 self._by_type[of] = each
         self.tainted = any(each.tainted for each in self)
+        return True

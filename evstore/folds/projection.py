@@ -16,7 +16,9 @@ from typing import (
     ClassVar,
     Final,
     Generic,
+    TypeGuard,
     TypeVar,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -173,52 +175,102 @@ def definition_of(projection: object) -> Definition:
     if isinstance(projection, type):
         message = f"{projection.__name__} is a class; give an instance of it"
         raise InvalidError(message, path=_PATH)
-    if not isinstance(projection, Projection):
+    if not _is_projection(projection):
         message = f"{type(projection).__name__} is no evstore.Projection"
         raise InvalidError(message, path=_PATH)
-    title = type(projection).__qualname__
-    _check_label(projection, title)
+    return _define(projection)
+
+
+def _is_projection(value: object) -> TypeGuard[Projection[Any]]:
+    return isinstance(value, Projection)
+
+
+def _define(projection: Projection[Any]) -> Definition:
+    of = type(projection)
+    _check_label(of)
     if inspect.iscoroutinefunction(projection.fold):
-        message = f"{title}.fold is asynchronous; a fold must not wait for anything"
+        message = f"{of.__qualname__}.fold is asynchronous; a fold must not wait"
         raise InvalidError(message, path=_PATH)
-    found = _state_type(type(projection))
-    if found is None:
-        message = f"say what its state is: class {title}(evstore.Projection[...])"
+    state_type = _state_type(of)
+    if state_type is None:
+        message = (
+            "say what its state is, in the brackets: "
+            f"class {of.__qualname__}(evstore.Projection[dict[str, int]])"
+        )
         raise InvalidError(message, path=_PATH)
-    _check_state_type(found, title)
+    _check_state_type(state_type, of.__qualname__)
     try:
-        return Definition(projection, found, projection.initial())
+        return Definition(projection, state_type, projection.initial())
     except Exception as error:
         message = (
-            f"{title}.initial() must return a state that msgspec can encode and decode "
-            f"back as {_name_of(found)}: {describe(error)}"
+            f"{of.__qualname__}.initial() must return a state that msgspec can encode "
+            f"and decode back as {_name_of(state_type)}: {describe(error)}"
         )
         raise InvalidError(message, path=_PATH) from error
 
 
-def _check_label(projection: Projection[Any], title: str) -> None:
-    name: object = getattr(projection, "name", None)
+def _check_label(of: type[Projection[Any]]) -> None:
+    name: object = getattr(of, "name", None)
     if not isinstance(name, str) or not NAME.fullmatch(name) or name == BUILT_IN:
         message = (
-            f"{title}.name must be 1 to 63 of a-z, 0-9 and -, and not {BUILT_IN!r}; "
-            f"it is {name!r}"
+            f"{of.__qualname__}.name must be 1 to 63 of a-z, 0-9 and -, and not "
+            f"{BUILT_IN!r}; it is {name!r}"
         )
         raise InvalidError(message, path=_PATH)
-    version: object = projection.version
+    version: object = vars(of).get("version", of.version)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        message = f"{title}.version must be a whole number from 1 on, not {version!r}"
+        message = (
+            f"{of.__qualname__}.version must be a whole number from 1 on, "
+            f"not {version!r}"
+        )
         raise InvalidError(message, path=_PATH)
 
 
 def _check_state_type(state_type: Any, title: str) -> None:
     try:
         msgspec.msgpack.Decoder(state_type)
+        other = _other_keys(msgspec.inspect.type_info(state_type), set())
     except Exception as error:
         message = (
             f"msgspec cannot decode the state of {title}, "
             f"{_name_of(state_type)}: {describe(error)}"
         )
         raise InvalidError(message, path=_PATH) from error
+    if other:
+        message = (
+            f"the state of {title}, {_name_of(state_type)}, has a dict whose keys are "
+            "not texts; make texts of them"
+        )
+        raise InvalidError(message, path=_PATH)
+
+
+def _other_keys(found: object, seen: set[int]) -> bool:
+    """Whether dicts in a type have keys that are no texts: those have no fixed order."""
+    if id(found) in seen:
+        return False
+    seen.add(id(found))
+    if isinstance(found, msgspec.inspect.DictType) and not isinstance(
+        found.key_type, _TEXTS
+    ):
+        return True
+    inner: list[object] = []
+    if isinstance(found, msgspec.Struct):
+        inner = [getattr(found, field) for field in found.__struct_fields__]
+    elif isinstance(found, tuple):
+        inner = [*cast("tuple[object, ...]", found)]
+    return any(
+        isinstance(each, msgspec.inspect.Type | msgspec.inspect.Field | tuple)
+        and _other_keys(cast("object", each), seen)
+        for each in inner
+    )
+
+
+_TEXTS: Final = (
+    msgspec.inspect.AnyType,
+    msgspec.inspect.EnumType,
+    msgspec.inspect.LiteralType,
+    msgspec.inspect.StrType,
+)
 
 
 def describe(error: BaseException) -> str:
@@ -258,7 +310,7 @@ def _argument(of: type[Any]) -> Any:
             return _evaluated(given[0], of) if given else None
         if isinstance(origin, type) and issubclass(origin, Projection):
             values = dict(zip(_variables(origin), get_args(base), strict=False))
-            return _filled(_argument(origin), values)
+            return _filled(_argument(cast("type[Any]", origin)), values)
     return None
 
 

@@ -16,10 +16,11 @@ from evstore.errors import StoreError, UnavailableError
 from evstore.log import Instance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable
     from uuid import UUID
 
     from evstore.commit.committer import Committer
+    from evstore.folds.projections import Projections
     from evstore.log import Log
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ FOLLOW_PAUSE_SECONDS: Final = 0.005
 POLL_SECONDS_MIN: Final = 0.05
 BEAT_SECONDS_MAX: Final = 2.0
 BEATS_PER_TTL: Final = 3
+DIGESTS_KEPT: Final = 128
 # What is held ends here before others may take it: time to stop, and clocks differ.
 CERTAIN_SHARE: Final = 0.9
 
@@ -75,21 +77,18 @@ class Presence:
     has not been seen for a ttl that it has held something under; so the shortest of
     these counts, also when that has been given up: somebody slow may still judge by it.
     `beaten_at` is when the last heartbeat that was recorded had been sent, by
-    `boot_microseconds`; None where none was, under this id. `labels` tells which
-    projections it has, as snapshots are labelled.
+    `boot_microseconds`; None where none was, under this id. `fingerprint` is that of the
+    upcasters, for the labels of projections.
     """
 
-    def __init__(
-        self,
-        log: Log,
-        committer: Committer,
-        labels: Callable[[], Sequence[str]] = tuple,
-    ) -> None:
+    def __init__(self, log: Log, committer: Committer, fingerprint: str = "") -> None:
         self.id = uuid4()
         self.beaten_at: int | None = None
+        self._fingerprint = fingerprint
+        self._digests: dict[int, bytes] = {}
+        self._digests_of: Projections | None = None
         self._log = log
         self._committer = committer
-        self._labels = labels
         self._standing: dict[UUID, float] = {}
         self._shortest = math.inf
         self._tried_at = -sys.maxsize
@@ -197,14 +196,38 @@ class Presence:
         except StoreError as error:
             logger.warning("could not prepare the log for what comes: %s", error)
 
+    def digest(self) -> bytes:
+        """Return the state digest as of now, and keep it to compare others' with."""
+        projections = self._committer.projections
+        if self._digests_of is not projections:
+            # Made anew for another log, or for one that lost its end.
+            self._digests_of = projections
+            self._digests.clear()
+        digest = projections.resources.digest()
+        self._digests.pop(projections.position, None)
+        self._digests[projections.position] = digest
+        if len(self._digests) > DIGESTS_KEPT:
+            del self._digests[next(iter(self._digests))]
+        return digest
+
+    def drift(self, instances: Iterable[Instance]) -> tuple[UUID, ...]:
+        """Return who had, where this instance was as well, another state digest."""
+        self.digest()
+        return tuple(
+            each.id
+            for each in instances
+            if each.id != self.id
+            and self._digests.get(each.position, each.digest) != each.digest
+        )
+
     async def _record(self, sent: int) -> None:
         projections = self._committer.projections
         instance = Instance(
             id=self.id,
             position=projections.position,
-            digest=projections.resources.digest(),
+            digest=self.digest(),
             code_version=CODE_VERSION,
-            projections=tuple(self._labels()),
+            projections=projections.labels(self._fingerprint),
         )
         known = self.beaten_at is not None
         if await self._log.beat(instance, renewal=known):

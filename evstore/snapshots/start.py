@@ -9,17 +9,21 @@ from __future__ import annotations
 import logging
 from contextlib import aclosing
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evstore.errors import StoreError, UnavailableError
+from evstore.folds.custom import CustomProjections
+from evstore.folds.projections import Projections
+from evstore.model import Event
 
 from .content import ContentError, folds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from evstore.folds.projections import Projections
+    from evstore.folds.projection import Definition
     from evstore.log import Log, Snapshot
+    from evstore.model import StoredEvent
 
     from .content import Fold, Reading
 
@@ -111,6 +115,25 @@ class Origin:
             await self._log.drop_snapshots([snapshot.id])
         except StoreError as error:
             logger.warning("could not drop the snapshot: %s", error)
+
+
+def origin_of(
+    log: Log,
+    *,
+    types: Mapping[str, type[Any]],
+    projections: Sequence[Definition] = (),
+    fingerprint: str = "",
+) -> Origin:
+    """Return the origin for a program: with its types and projections of its own."""
+
+    def wrap(stored: StoredEvent) -> Event:
+        return Event(stored, log.identity, types.get(stored.key.split("/")[0]))
+
+    def fresh() -> Projections:
+        custom = CustomProjections(projections, wrap, log.genesis)
+        return Projections(log.genesis, custom)
+
+    return Origin(log, fresh, fingerprint=fingerprint)
 
 
 async def read(log: Log, snapshot: Snapshot, reading: Reading) -> None:

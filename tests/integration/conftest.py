@@ -48,7 +48,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         yield log
 
     # A memory log lives and ends with its store; here several have it, in turn as well.
-    monkeypatch.setattr("evstore.store.facade.open_log", the_one_log)
+    monkeypatch.setattr("evstore.store.opening.open_log", the_one_log)
     return Backend(request.param, Config())
 
 
