@@ -12,11 +12,14 @@ import msgspec
 from hypothesis import given, settings, strategies as st
 
 from events import History, create, delete, folded, key, update
+from evstore.folds.projection import Projection, definitions_of
 from evstore.folds.projections import Projections
 from evstore.log import MemoryLog
-from evstore.snapshots import content
-from evstore.snapshots.content import BuiltIn, Frozen
-from evstore.snapshots.start import Origin
+from evstore.model import Event, Operation
+from evstore.snapshots import content, rebuild
+from evstore.snapshots.content import BuiltIn, Fold, Frozen, folds_of
+from evstore.snapshots.rebuild import Rebuilding
+from evstore.snapshots.start import Origin, origin_of
 from evstore.snapshots.taking import take
 
 if TYPE_CHECKING:
@@ -60,16 +63,73 @@ class Lying(BuiltIn):
         return other._replace(head=self.head)
 
 
+class Trace(Projection[list[str]]):
+    """Every event, in order: whatever is missing or comes twice is seen."""
+
+    name = "trace"
+
+    def initial(self) -> list[str]:
+        return []
+
+    def fold(self, state: list[str], event: Event) -> list[str]:
+        state.append(f"{self.version}: {event.operation} {event.key.text}")
+        return state
+
+
+class LaterTrace(Trace):
+    version = 2
+
+
+class Fragile(Projection[int]):
+    """Counts, up to the first deletion."""
+
+    name = "fragile"
+
+    def initial(self) -> int:
+        return 0
+
+    def fold(self, state: int, event: Event) -> int:
+        if event.operation is Operation.DELETED:
+            raise ValueError(event.position)
+        return state + 1
+
+
+PROGRAMS: Final = {1: (Trace(), Fragile()), 2: (LaterTrace(), Fragile())}
+
+
 class Life:
-    """A log, who writes to it, and what is done to its snapshots."""
+    """A log, who writes to it, and what is done to its snapshots.
+
+    `program` is the version of the program that runs.
+    """
 
     def __init__(self) -> None:
         self.log = MemoryLog()
         self.history = History(self.log.genesis)
+        self.program = 1
 
     @property
     def projections(self) -> Projections:
         return self.history.projections
+
+    async def do(self, what: str, detail: Any) -> None:
+        match what:
+            case "change":
+                await self.change(detail)
+            case "store":
+                for fold in folds_of(await self.restarted()):
+                    await self.store(fold)
+            case "crash":
+                with suppress(CrashError):
+                    await self.store(Dying(self.projections, after=detail))
+            case "other code":
+                await self.store(Lying(self.projections), detail)
+            case "rebuild":
+                await self.rebuild(dies_after=detail)
+            case "deploy":
+                self.program = detail
+            case _:
+                self.damage(*detail)
 
     async def change(self, name: str) -> None:
         """Create what is not there; else change or delete it, and what it owns."""
@@ -88,8 +148,29 @@ class Life:
         events = self.history.transaction(step, request_id=request)
         await self.log.append(events, after=before)
 
-    async def store(self, fold: BuiltIn, fingerprint: str = OWN) -> None:
+    async def store(self, fold: Fold, fingerprint: str = OWN) -> None:
         await take(self.log, fold, fingerprint=fingerprint, code_version="1")
+
+    async def rebuild(self, *, dies_after: int | None) -> None:
+        """Rebuild what is due; or die in the middle, after some chunks of the log."""
+        chunks = 0
+
+        def advance(done: int, total: int) -> None:
+            nonlocal chunks
+            chunks += 1
+            assert 0 < done <= total
+            if chunks == dies_after:
+                raise CrashError
+
+        rebuilding = Rebuilding(
+            self.log, self.origin, code_version="1", advance=advance
+        )
+        with (
+            suppress(CrashError),
+            patch.object(rebuild, "STEP_EVENTS", 2),
+            patch("evstore.log.memory.CHUNK_EVENTS", 2),
+        ):
+            await rebuilding.run(events=0)
 
     def damage(self, number: int, how: Callable[[Snapshot, list[bytes]], Any]) -> None:
         """Do something to one of the snapshots, if there is one."""
@@ -100,13 +181,25 @@ class Life:
             changed, chunks = how(snapshot, list(chunks))
             stored[identity] = (changed, chunks)
 
-    async def check(self) -> None:
-        origin = Origin(
-            self.log, lambda: Projections(self.log.genesis), fingerprint=OWN
-        )
-        started = await origin.state()
+    @property
+    def origin(self) -> Origin:
+        definitions = definitions_of(PROGRAMS[self.program])
+        return origin_of(self.log, types={}, projections=definitions, fingerprint=OWN)
+
+    async def restarted(self) -> Projections:
+        """Return what a start comes to, having checked it."""
+        started = await self.origin.state()
         assert state_of(started) == state_of(await folded(self.log))
         assert state_of(started) == state_of(self.projections)
+        whole = self.origin.fresh()
+        async for events in self.log.read():
+            whole.apply(events)
+        for one, other in zip(started.custom, whole.custom, strict=True):
+            assert one.status == other.status
+            assert one.head == other.head
+            if one.stopped is None:
+                assert one.state == other.state
+        return started
 
 
 def state_of(projections: Projections) -> object:
@@ -188,6 +281,8 @@ STEPS: Final = st.one_of(
     st.tuples(st.just("change"), st.sampled_from(NAMES)),
     st.tuples(st.just("change"), st.sampled_from(NAMES)),
     st.tuples(st.just("store"), st.none()),
+    st.tuples(st.just("rebuild"), st.none() | st.integers(1, 4)),
+    st.tuples(st.just("deploy"), st.sampled_from([1, 2])),
     st.tuples(st.just("crash"), st.integers(0, 3)),
     st.tuples(st.just("other code"), st.sampled_from(["", "beef"])),
     st.tuples(
@@ -202,18 +297,7 @@ async def test_a_start_folds_the_log(steps: list[tuple[str, Any]]) -> None:
     life = Life()
     with patch.object(content, "CHUNK_BYTES", 1):
         for what, detail in steps:
-            match what:
-                case "change":
-                    await life.change(detail)
-                case "store":
-                    await life.store(BuiltIn(life.projections))
-                case "crash":
-                    with suppress(CrashError):
-                        await life.store(Dying(life.projections, after=detail))
-                case "other code":
-                    await life.store(Lying(life.projections), detail)
-                case _:
-                    life.damage(*detail)
+            await life.do(what, detail)
             if what != "change":
-                await life.check()
-        await life.check()
+                await life.restarted()
+        await life.restarted()
