@@ -12,7 +12,7 @@ import pytest
 
 import evstore
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
-from evstore.log.postgres import migrations
+from evstore.log.postgres import migrating, migrations
 from evstore.maintenance import migrate_up, migration_status
 
 if TYPE_CHECKING:
@@ -309,7 +309,7 @@ async def test_the_lock_of_a_migrator_ends_with_each_step(
     # session would then stay for ever.
     lock = "SELECT pg_try_advisory_lock(1702261620, 3)"
     steps = 0
-    async for _ in migrations.migrate(unmigrated_config.postgres):
+    async for _ in migrating.migrate(unmigrated_config.postgres):
         steps += 1
         assert await execute(unmigrated_config, lock) is True
     assert steps == NEEDED + 1
