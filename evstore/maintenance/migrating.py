@@ -45,11 +45,12 @@ class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
 class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What `migrate_up` would do now: `steps`, in order.
 
-    `version` is what the database is at, 0 where it is empty; `instances` are those
-    that run, as in `MigrationStatus`.
+    `version` is what the database is at, 0 where it is empty; `head` and `instances`
+    are those of `MigrationStatus`.
     """
 
     version: int
+    head: int
     steps: list[PlannedStep]
     instances: list[Instance]
 
@@ -94,6 +95,7 @@ async def migration_plan(config: Config) -> MigrationPlan:
     behind = migrating.left_behind(found.running, found.applied, pending)
     return MigrationPlan(
         version=len(found.applied),
+        head=found.head,
         steps=[
             PlannedStep(migration=migration, left_behind=left)
             for migration, left in zip(pending, behind, strict=True)

@@ -203,7 +203,7 @@ async def _check_running(
     message = (
         f"migration {migration.version} ({migration.name}) would leave running "
         f"instances behind: {named}. Upgrade or stop them, and wait for a minute; or "
-        f"force it. The database is at version {before[-1].version}"
+        f"force it, with --force. The database is at version {before[-1].version}"
     )
     raise SchemaError(message)
 
