@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 import anyio
-import psycopg
 
 from evstore.log.postgres import migrations
+from fault.history import connected
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
     from pathlib import Path
 
     from evstore import Config
@@ -45,48 +47,53 @@ class Files:
         name: str = "extra",
         readable_from: int = 1,
         writable_from: int = 1,
-        locks: tuple[str, ...] = (),
+        locks: Iterable[str] = (),
     ) -> int:
         """Add a migration; return its version."""
-        self._count += 1
         lines = [
             f"-- evstore: readable_from {readable_from}, writable_from {writable_from}",
             *(f"-- locks: {lock}" for lock in locks),
             sql,
         ]
+        return self.put("\n".join(lines), name=name)
+
+    def put(self, text: str, *, name: str) -> int:
+        """Add a migration that has its header; return its version."""
+        self._count += 1
         path = self.folder / f"{self._count:04}_{name}.sql"
-        path.write_text("\n".join(lines), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         return self._count
 
 
-def connect(config: Config, *, user: str = "kuma") -> Any:
-    """Connect past the store, without autocommit."""
-    return psycopg.AsyncConnection.connect(
-        host=config.postgres.host,
-        port=config.postgres.port,
-        user=user,
-        dbname=config.postgres.db_name,
-    )
+@asynccontextmanager
+async def holding(config: Config, statement: str) -> AsyncGenerator[None]:
+    """Hold the locks of a statement; in the end it is as if it had not been."""
+    async with (
+        connected(config) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        await connection.execute(statement.encode())
+        yield
 
 
 async def execute(config: Config, query: str, *, user: str = "kuma") -> Any:
     """Execute one statement past the store, and return the first value of it."""
-    async with await connect(config, user=user) as connection:
-        await connection.set_autocommit(True)
+    async with connected(config, user=user) as connection:
         cursor = await connection.execute(query.encode())
         row = await cursor.fetchone() if cursor.description else None
         return row and row[0]
 
 
-async def blocked(config: Config, *, user: str = "postgres") -> int:
-    """Return the process id of the migrator once it waits for a lock."""
+async def blocked(config: Config, *, count: int = 1) -> int:
+    """Return the process id of a migrator once so many wait for a lock."""
     query = (
-        "SELECT max(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        " AND application_name = 'evstore migrate' AND datname = current_database()"
+        f"SELECT CASE WHEN count(*) >= {count} THEN max(pid) END FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND application_name = 'evstore migrate'"
+        " AND datname = current_database()"
     )
     with anyio.fail_after(20):
         while True:
-            found = await execute(config, query, user=user)
+            found = await execute(config, query, user="postgres")
             if found is not None:
                 return int(found)
             await anyio.sleep(0.01)

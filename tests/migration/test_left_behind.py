@@ -20,8 +20,8 @@ from migration.databases import (
     KNOWS,
     NEEDED,
     blocked,
-    connect,
     execute,
+    holding,
     is_there,
     seen,
     version_of,
@@ -156,15 +156,11 @@ async def test_the_instances_are_those_that_run_once_the_step_has_its_lock(
             await migrate_up(postgres_config)
         refused = True
 
-    async with (
-        await connect(postgres_config) as other,
-        anyio.create_task_group() as tasks,
-    ):
-        await other.execute("SELECT pg_advisory_xact_lock(1702261620, 3)")
+    lock = "SELECT pg_advisory_xact_lock(1702261620, 3)"
+    async with anyio.create_task_group() as tasks, holding(postgres_config, lock):
         tasks.start_soon(migrate)
         await blocked(postgres_config)
         await seen(postgres_config)
-        await other.rollback()
     assert refused
 
 

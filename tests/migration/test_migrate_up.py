@@ -13,7 +13,7 @@ import evstore
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 from evstore.log.postgres import migrating, migrations
 from evstore.maintenance import migrate_up, migration_status
-from migration.databases import NEEDED, blocked, connect, execute
+from migration.databases import NEEDED, blocked, execute, holding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -224,11 +224,7 @@ async def _killed_while(config: Config, blocker: str) -> None:
             await migrate_up(config)
         raised.append(caught.value)
 
-    async with (
-        await connect(config) as holder,
-        anyio.create_task_group() as tasks,
-    ):
-        await holder.execute(blocker.encode())
+    async with anyio.create_task_group() as tasks, holding(config, blocker):
         tasks.start_soon(migrate)
         process = await blocked(config)
         query = f"SELECT pg_terminate_backend({process}, 5000)"
@@ -236,7 +232,6 @@ async def _killed_while(config: Config, blocker: str) -> None:
         with anyio.fail_after(5):
             while not raised:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-        await holder.rollback()
 
 
 async def test_a_migrator_killed_at_the_start_leaves_nothing_behind(

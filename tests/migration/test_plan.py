@@ -14,7 +14,7 @@ from evstore.errors import ConfigError, SchemaError
 from evstore.log.postgres import migrations
 from evstore.maintenance import grant, migrate_up, migration_plan, migration_status
 from fault.history import adjusted
-from migration.databases import KNOWS, NEEDED, connect, execute, seen
+from migration.databases import KNOWS, NEEDED, execute, holding, seen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,8 +66,7 @@ async def test_planning_waits_for_nobody_and_changes_nothing(
         " || (SELECT string_agg(m::text, ',') FROM evstore.schema_migration AS m)"
     )
     before = await execute(postgres_config, everything)
-    async with await connect(postgres_config) as migrator:
-        await migrator.execute("SELECT pg_advisory_xact_lock(1702261620, 3)")
+    async with holding(postgres_config, "SELECT pg_advisory_xact_lock(1702261620, 3)"):
         with anyio.fail_after(10):
             assert len((await migration_plan(postgres_config)).steps) == 1
             assert len((await migration_status(postgres_config)).pending) == 1
