@@ -115,10 +115,10 @@ async def test_a_store_that_is_open_runs(postgres_config: Config) -> None:
     config = adjusted(postgres_config, heartbeat_interval=0.05)
     async with evstore.open(config) as store:
         await store.create("Mesh", "default", spec={})
-        while True:
-            found = await migration_status(postgres_config)
-            if found.instances and found.instances[0].position == 1:
-                break
+        found = await migration_status(postgres_config)
+        with anyio.fail_after(10):
+            while [each.position for each in found.instances] != [1]:
+                found = await migration_status(postgres_config)
     (instance,) = found.instances
     assert found.head == 1
     assert instance.knows == NEEDED
