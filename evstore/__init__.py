@@ -6,6 +6,7 @@ that log, held in memory and rebuilt on start; every past state can be asked for
 Only what stands in `__all__` is public.
 """
 
+from .app import App
 from .bookmark import Bookmark
 from .config import Config, load_config
 from .errors import (
@@ -38,6 +39,7 @@ from .values.diff import Difference
 
 __all__ = [
     "AlreadyExistsError",
+    "App",
     "Blame",
     "BlamedLeaf",
     "Bookmark",

@@ -10,6 +10,7 @@ import evstore
 
 PUBLIC = [
     "AlreadyExistsError",
+    "App",
     "Blame",
     "BlamedLeaf",
     "Bookmark",
