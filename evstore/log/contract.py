@@ -298,7 +298,7 @@ class Log(Protocol):
         ...
 
     async def check_redactor(self) -> None:
-        """Check that we may redact.
+        """Check that we may redact, and drop the snapshots that may hold the body.
 
         Raises:
             ConfigError: only the owner of the tables may.
