@@ -12,7 +12,7 @@ import pytest
 
 from events import History, create, creations, genesis, key
 from evstore.clock import to_microseconds, wall_microseconds
-from evstore.log import Instance, Log, Snapshot, Stamp
+from evstore.log import Instance, Log, MemoryLog, Snapshot, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable
@@ -311,6 +311,20 @@ async def test_what_else_is_young_is_kept(log: Log, history: History) -> None:
         *["resources:2:"] * 2,
         *["services:1:"] * 2,
     ]
+
+
+async def test_what_they_take_on_disk_is_told_where_there_is_one(log: Log) -> None:
+    before = await log.storage()
+    content = pieces(bytes(2**20))
+    assert await log.save_snapshot(stamp(log, log.genesis), content, code_version="")
+    after = await log.storage()
+    if isinstance(log, MemoryLog):
+        assert after is None
+        return
+    assert before is not None
+    assert after is not None
+    assert after.snapshot_bytes > before.snapshot_bytes + 2**20
+    assert after.partitions == before.partitions
 
 
 # Dropping.
