@@ -423,10 +423,11 @@ class Log(Protocol):
     ) -> Snapshot | None:
         """Keep a snapshot, whole or not at all, and prune older ones.
 
-        Chunks are at most some MB each. None where another instance is saving one, the
-        log has lost the place of the stamp, or an event was redacted after it: nothing
-        was kept then. Of each label the last two are kept; of other labels of the
-        projection, those that a running instance has or that are younger than a day.
+        Chunks are at most some MB each; a log may give up where the next is more than
+        60 s in coming. None where another instance is saving one, the log has lost the
+        place of the stamp, or an event was redacted after it: nothing was kept then. Of
+        each label the last two are kept; of other labels of the projection, those that a
+        running instance has or that are younger than a day.
 
         Raises:
             ConfigError: our role lacks the rights.
