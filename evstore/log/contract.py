@@ -298,7 +298,7 @@ class Log(Protocol):
         ...
 
     async def check_redactor(self) -> None:
-        """Check that we may redact.
+        """Check that we may redact, and drop the snapshots that may hold the body.
 
         Raises:
             ConfigError: only the owner of the tables may.
@@ -423,10 +423,11 @@ class Log(Protocol):
     ) -> Snapshot | None:
         """Keep a snapshot, whole or not at all, and prune older ones.
 
-        Chunks are at most some MB each. None where another instance is saving one, the
-        log has lost the place of the stamp, or an event was redacted after it: nothing
-        was kept then. Of each label the last two are kept; of other labels of the
-        projection, those that a running instance has or that are younger than a day.
+        Chunks are at most some MB each; a log may give up where the next is more than
+        60 s in coming. None where another instance is saving one, the log has lost the
+        place of the stamp, or an event was redacted after it: nothing was kept then. Of
+        each label the last two are kept; of other labels of the projection, those that a
+        running instance has or that are younger than a day.
 
         Raises:
             ConfigError: our role lacks the rights.

@@ -3,6 +3,11 @@
 An announcement whose second step was never reached is found by the next call for the
 same resource. It announces the same again, for the salt of the first one died with its
 process, and finishes it.
+
+Snapshots that may hold what goes are dropped between the two steps: from an announcement
+on, none of before it is kept any more, so a redaction that is done has left none. They
+are dropped once more at the end of each call, for a projection that was folded again
+before the body was replaced.
 """
 
 from __future__ import annotations
@@ -101,6 +106,7 @@ class Redactor:
             wanted[announced.position] = (*before, *announced.fields)
         touched = {version, *self._missing(wanted)}
         await self._bring_about(wanted)
+        await self._log.drop_snapshots(since=min(wanted))
         return Redaction(
             key=self._key,
             fields={each: marks(self._events[each].body) for each in sorted(touched)},
@@ -146,6 +152,7 @@ class Redactor:
                 return
             plans = [self._plan(*each) for each in missing.items()]
             await self._announce([plan.change for plan in plans])
+            await self._log.drop_snapshots(since=min(missing))
             await self._load()
             for plan in plans:
                 await self._carry_out(plan)

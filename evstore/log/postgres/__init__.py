@@ -281,7 +281,9 @@ class PostgresLog:
 
     async def storage(self) -> Storage:
         """Return what the log takes on the server's disk."""
-        return storage_of(await self._reader.rows(statements.STORAGE))
+        rows = await self._reader.rows(statements.STORAGE)
+        ((snapshot_bytes,),) = await self._reader.rows(statements.STORAGE_SNAPSHOTS)
+        return storage_of(rows, snapshot_bytes=snapshot_bytes)
 
     @property
     def listening(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import msgspec
-from psycopg import sql
+from psycopg import IsolationLevel, sql
 
 from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS, ForeignLogError
 from evstore.model import ANY, Filter, Head, StoredEvent
@@ -72,6 +72,8 @@ class Reader:
         await self._pool.run()
 
     async def _configure(self, connection: Connection) -> None:
+        # Of transactions, in their BEGIN: a pooler's sessions keep the role's own setting.
+        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         with deadline(connection, self._config.connection_timeout):
             await begin_session(connection, statements.SESSION_READER)
             cursor = await connection.execute(statements.IDENTITY)

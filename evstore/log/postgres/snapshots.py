@@ -67,8 +67,9 @@ async def save(
 ) -> Snapshot | None:
     """Keep a snapshot in one transaction; see the log's contract.
 
-    A chunk is a statement of its own, so that none is in memory but the one that is
-    sent, and a server that does not take it within the time-out of reads is noticed.
+    A chunk is a statement of its own: no other is in memory meanwhile, and a server that
+    does not take it within the time-out of reads is noticed. A COPY would be a tenth
+    faster, but nothing would end one by a saver that stands still, with its lock.
     """
     if not stamp.head.position and stamp.head != _genesis(stamp.log):
         return None

@@ -2,5 +2,5 @@
 --
 -- Binds: snapshots (their ids, null for all), since (the lowest position).
 DELETE FROM evstore.snapshots
-WHERE position >= %(since)s
+WHERE position >= %(since)s::bigint
     AND (%(snapshots)s::uuid[] IS NULL OR id = ANY (%(snapshots)s::uuid[]))

@@ -11,15 +11,16 @@ INSERT INTO evstore.snapshots (
     id, log, projection, version, fingerprint, position, hash, recorded_at,
     digest, chunks, size, checksum, code_version)
 SELECT
-    %(id)s, id, %(projection)s, %(version)s, %(fingerprint)s, %(position)s, %(hash)s,
-    timestamptz 'epoch' + %(time)s * interval '1 microsecond',
-    %(digest)s, %(chunks)s, %(size)s, %(checksum)s, %(code_version)s
+    %(id)s::uuid, id, %(projection)s, %(version)s::integer, %(fingerprint)s,
+    %(position)s::bigint, %(hash)s::bytea,
+    timestamptz 'epoch' + %(time)s::bigint * interval '1 microsecond',
+    %(digest)s, %(chunks)s::integer, %(size)s::bigint, %(checksum)s, %(code_version)s
 FROM evstore.log
-WHERE id = %(log)s
-    AND (%(position)s = 0 OR EXISTS (
+WHERE id = %(log)s::uuid
+    AND (%(position)s::bigint = 0 OR EXISTS (
         SELECT FROM evstore.events
-        WHERE position = %(position)s AND hash = %(hash)s))
+        WHERE position = %(position)s::bigint AND hash = %(hash)s::bytea))
     AND NOT EXISTS (
         SELECT FROM evstore.events
-        WHERE position > %(position)s AND operation = 'redacted')
+        WHERE position > %(position)s::bigint AND operation = 'redacted')
 RETURNING taken_at

@@ -9,14 +9,14 @@ WITH ranked AS (
     SELECT id, version, fingerprint, taken_at,
         row_number() OVER (
             PARTITION BY version, fingerprint
-            ORDER BY id = %(id)s DESC, taken_at DESC, id) AS rank
+            ORDER BY id = %(id)s::uuid DESC, taken_at DESC, id) AS rank
     FROM evstore.snapshots
-    WHERE projection = %(projection)s
+    WHERE projection = %(projection)s::text
 )
 DELETE FROM evstore.snapshots AS s
 USING ranked AS r
 WHERE s.id = r.id AND (
-    r.rank > %(kept)s
+    r.rank > %(kept)s::integer
     OR (
         (r.version, r.fingerprint) <> (%(version)s::integer, %(fingerprint)s::text)
         AND r.taken_at < clock_timestamp() - interval '1 day'
