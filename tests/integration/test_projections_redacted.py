@@ -231,6 +231,22 @@ async def test_what_was_announced_is_gone_also_where_it_is_in_the_log_still(
         assert view["one"] == [MARK]
 
 
+async def test_an_unfinished_one_that_only_the_log_knows_of_is_learnt(
+    small: Backend,
+) -> None:
+    async with half_done(small) as store:
+        await view_of(store, Passwords)
+        custom = store._committer.projections.custom
+        clean = custom.get(Passwords)
+        # As after a start from a snapshot that was taken now.
+        restored = custom.anew(clean.head)
+        restored.get(Passwords).restore(clean.head, clean.freeze())
+        store._committer.projections.custom = restored
+        await redact(store, "two", 2)
+        expected = {"redactions": ["one", "two"], "one": [MARK], "two": [MARK]}
+        assert await view_of(store, Passwords) == expected
+
+
 async def test_what_a_redaction_lets_pass_runs_again_as_after_a_start(
     small: Backend,
 ) -> None:
