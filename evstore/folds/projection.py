@@ -229,40 +229,37 @@ def _check_label(of: type[Projection[Any]]) -> None:
 def _check_state_type(state_type: Any, title: str) -> None:
     try:
         msgspec.msgpack.Decoder(state_type)
-        other = _other_keys(msgspec.inspect.type_info(state_type), set())
+        flaw = _flaw_of(msgspec.inspect.type_info(state_type), set())
     except Exception as error:
         message = (
             f"msgspec cannot decode the state of {title}, "
             f"{_name_of(state_type)}: {describe(error)}"
         )
         raise InvalidError(message, path=_PATH) from error
-    if other:
-        message = (
-            f"the state of {title}, {_name_of(state_type)}, has a dict whose keys are "
-            "not texts; make texts of them"
-        )
+    if flaw:
+        message = f"the state of {title}, {_name_of(state_type)}, {flaw}"
         raise InvalidError(message, path=_PATH)
 
 
-def _other_keys(found: object, seen: set[int]) -> bool:
-    """Whether dicts in a type have keys that are no texts: those have no fixed order."""
+def _flaw_of(found: object, seen: set[int]) -> str:
+    """Return what keeps states of a type from being frozen or restored; "" if nothing."""
     if id(found) in seen:
-        return False
+        return ""
     seen.add(id(found))
-    if isinstance(found, msgspec.inspect.DictType) and not isinstance(
-        found.key_type, _TEXTS
-    ):
-        return True
     inner: list[object] = []
-    if isinstance(found, msgspec.Struct):
-        inner = [getattr(found, field) for field in found.__struct_fields__]
-    elif isinstance(found, tuple):
-        inner = [*cast("tuple[object, ...]", found)]
-    return any(
-        isinstance(each, msgspec.inspect.Type | msgspec.inspect.Field | tuple)
-        and _other_keys(cast("object", each), seen)
-        for each in inner
-    )
+    match found:
+        case msgspec.inspect.DictType() if not isinstance(found.key_type, _TEXTS):
+            # Those have no order that would always be the same.
+            return "has a dict whose keys are not texts; make texts of them"
+        case msgspec.inspect.CustomType():
+            return f"has a {_name_of(found.cls)}, which msgspec cannot decode"
+        case msgspec.Struct():
+            inner = [getattr(found, field) for field in found.__struct_fields__]
+        case tuple():
+            inner = [*cast("Iterable[object]", found)]
+        case _:
+            pass
+    return next(filter(None, (_flaw_of(each, seen) for each in inner)), "")
 
 
 _TEXTS: Final = (

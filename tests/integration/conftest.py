@@ -31,10 +31,15 @@ class Backend:
         self.config = config
 
     def open(
-        self, *, types: Iterable[type[Any]] = (), **settings: object
+        self,
+        *,
+        types: Iterable[type[Any]] = (),
+        projections: Iterable[evstore.Projection[Any]] = (),
+        **settings: object,
     ) -> AbstractAsyncContextManager[Store]:
         """Open a store on the log; `settings` are evstore's own."""
-        return evstore.open(adjusted(self.config, **settings), types=types)
+        config = adjusted(self.config, **settings)
+        return evstore.open(config, types=types, projections=projections)
 
 
 @pytest.fixture(params=["memory", "postgres"])
