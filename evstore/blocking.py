@@ -29,18 +29,24 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from .config import Config
+    from .schemas import Schema, Upcaster
 
 __all__ = ["Store", "open"]
 
 
 @contextmanager
 def open(  # noqa: A001 - evstore.blocking.open reads as it should
-    config: Config | None = None, *, types: Iterable[type[Any]] = ()
+    config: Config | None = None,
+    *,
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
 ) -> Generator[Store]:
     """Open the store that `config` names; see `evstore.open`."""
     with (
         start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(open_async(config, types=types)) as store,
+        portal.wrap_async_context_manager(
+            open_async(config, types=types, upcasters=upcasters)
+        ) as store,
     ):
         waiting = Store(store, portal)
         try:

@@ -26,8 +26,10 @@ from evstore.instances.instance import Follower, Presence
 from evstore.instances.leadership import Leaderships
 from evstore.instances.lease import Lease, check_lease
 from evstore.log import open_log
+from evstore.log.current import current_log
 from evstore.model import Key, Resource
 from evstore.past.history import resource_at
+from evstore.schemas import Schemas
 from evstore.watching.tail import Tail
 
 from .integrity import Integrity
@@ -46,13 +48,17 @@ if TYPE_CHECKING:
     from evstore.commit.changes import Change, Command
     from evstore.log import Log
     from evstore.model import Record
+    from evstore.schemas import Schema, Upcaster
 
 S = TypeVar("S")
 
 
 @asynccontextmanager
 async def open(  # noqa: A001 - evstore.open reads as it should
-    config: Config | None = None, *, types: Iterable[type[Any]] = ()
+    config: Config | None = None,
+    *,
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
 ) -> AsyncGenerator[Store]:
     """Open the store that `config` names; without one, an empty store in memory.
 
@@ -62,22 +68,37 @@ async def open(  # noqa: A001 - evstore.open reads as it should
     Args:
         config: as `load_config` returns it.
         types: `msgspec.Struct` types; the name of each is a resource type, whose specs
-            are then validated on write and decoded into the struct on read.
+            are then validated on write and decoded into the struct on read. A `Schema`
+            also says which schema version this program writes; without one, that is
+            where the type's upcasters lead to, or 1.
+        upcasters: what makes older bodies current whenever they are read.
 
     Raises:
-        SchemaError: the database is not at the version that this program needs.
+        SchemaError: the database is not at the version that this program needs, or the
+            log has an event in a shape that it does not know.
+        InvalidError: a type or an upcaster is declared wrongly.
         UnavailableError: the database cannot be reached.
         ConfigError: the server refuses user, password or database.
     """
-    config = config or Config()
-    arguments = Arguments(types, actor=config.evstore.actor)
-    async with open_log(config) as log, background() as tasks:
-        await log.connect()
+    async with open_with(config or Config(), Schemas(types, upcasters)) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_with(config: Config, schemas: Schemas) -> AsyncGenerator[Store]:
+    """Open the store for a program that declares `schemas`; see `open`.
+
+    With `AS_STORED` it hands out and writes what there is, whatever its schema version.
+    """
+    arguments = Arguments(schemas.structs.values(), actor=config.evstore.actor)
+    async with open_log(config) as stored, background() as tasks:
+        await stored.connect()
+        log = current_log(stored, schemas)
         projections = await replay(log)
         tail = Tail(
             projections.position, events_max=config.evstore.limits.tail_events_max
         )
-        live = LiveState(log, projections, tail)
+        live = LiveState(log, projections, tail, schemas)
         committer = Committer(log, live, config.evstore.limits)
         presence = Presence(log, committer)
         leaderships = Leaderships(
@@ -91,6 +112,8 @@ async def open(  # noqa: A001 - evstore.open reads as it should
             committer,
             tail,
             arguments,
+            schemas=schemas,
+            stored=stored,
             vitals=vitals,
             leaderships=leaderships,
         )
@@ -125,10 +148,21 @@ class Store(Integrity, Reverting):
         tail: Tail,
         arguments: Arguments,
         *,
+        schemas: Schemas,
+        stored: Log,
         vitals: Vitals,
         leaderships: Leaderships,
     ) -> None:
-        super().__init__(config, log, committer, tail, arguments, vitals=vitals)
+        super().__init__(
+            config,
+            log,
+            committer,
+            tail,
+            arguments,
+            schemas=schemas,
+            stored=stored,
+            vitals=vitals,
+        )
         self._leaderships = leaderships
 
     async def create(  # noqa: PLR0913 - the parts of a resource, and who and why
