@@ -352,7 +352,9 @@ class Store(Integrity, Reverting):
                 recorded_at=recorded_at,
             )
             records = await self._submit(
-                msgspec.structs.replace(command, required=required)
+                msgspec.structs.replace(
+                    command, required=required, shapes=tuple(tx.shapes.items())
+                )
             )
             tx.results = [
                 None if each is None else self._wrap(each) for each in records
