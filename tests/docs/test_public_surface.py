@@ -35,15 +35,18 @@ PUBLIC = [
     "Resource",
     "ResourceChange",
     "Revert",
+    "Schema",
     "SchemaError",
     "Store",
     "StoreError",
     "Transaction",
     "UnavailableError",
+    "Upcaster",
     "Verification",
     "Version",
     "load_config",
     "open",
+    "upcaster",
 ]
 
 

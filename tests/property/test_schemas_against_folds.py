@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import orjson
+import pytest
 from hypothesis import given, strategies as st
 
 from events import assert_chained, create, delete, key, update
@@ -150,13 +151,11 @@ async def check(chain: list[Upcaster], history: list[tuple[bool, Change]]) -> No
         schemas = program(chain, known)
         bodied = [each for each in written if each.operation is not Operation.DELETED]
         if any(each.schema_version > known for each in bodied):
-            try:
+            with pytest.raises(SchemaError) as caught:
                 await replay(current_log(log, schemas))
-            except SchemaError as error:
-                first = next(each for each in bodied if each.schema_version > known)
-                assert error.position == first.position
-                continue
-            raise AssertionError
+            first = next(each for each in bodied if each.schema_version > known)
+            assert caught.value.position == first.position
+            continue
         resources = (await replay(current_log(log, schemas))).resources
         found = {each.key: orjson.loads(each.body) for each in resources}
         assert found == model(written, chain[: known - 1])
