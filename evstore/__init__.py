@@ -33,6 +33,7 @@ from .past.revert import Conflict, Revert
 from .proof.chain import Verification
 from .proof.diagnosis import Finding
 from .proof.redactor import Redaction
+from .schemas import Schema, Upcaster, upcaster
 from .store import Store, open  # noqa: A004 - evstore.open reads as it should
 from .store.transaction import Transaction
 from .values.diff import Difference
@@ -67,14 +68,17 @@ __all__ = [
     "Resource",
     "ResourceChange",
     "Revert",
+    "Schema",
     "SchemaError",
     "Stopped",
     "Store",
     "StoreError",
     "Transaction",
     "UnavailableError",
+    "Upcaster",
     "Verification",
     "Version",
     "load_config",
     "open",
+    "upcaster",
 ]

@@ -100,10 +100,11 @@ def quiet(config: Config) -> Config:
 
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncGenerator[Store]:
-    """Open the store for one command."""
-    from evstore.store.opening import open as open_
+    """Open the store for one command; it knows no types, so all stays as it is stored."""
+    from evstore.schemas import AS_STORED
+    from evstore.store.opening import open_with
 
-    async with open_(quiet(config)) as store:
+    async with open_with(quiet(config), AS_STORED) as store:
         yield store
 
 

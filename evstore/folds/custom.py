@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -59,6 +59,13 @@ class ProjectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     tainted: bool = False
 
 
+class _Announced(NamedTuple):
+    """What goes from an event, and the event that announces it."""
+
+    by: StoredEvent
+    announced: Announcement
+
+
 class Custom:
     """One projection of one's own, at one place.
 
@@ -76,7 +83,7 @@ class Custom:
         self._wrap = wrap
         self._state = definition.beginning()
         # What was announced to go from events, and from which it was seen to be gone.
-        self._announced: dict[int, list[Announcement]] = {}
+        self._announced: dict[int, list[_Announced]] = {}
         self._redacted: dict[int, StoredEvent] = {}
 
     @property
@@ -257,7 +264,8 @@ class Custom:
         for event in events:
             announced = announcement_of(event)
             if announced is not None:
-                self._announced.setdefault(announced.position, []).append(announced)
+                known = self._announced.setdefault(announced.position, [])
+                known.append(_Announced(event, announced))
         self.head = events[-1].head
 
     def learn(self, other: Custom) -> None:
@@ -268,9 +276,9 @@ class Custom:
 
     def _as_announced(self, event: StoredEvent) -> StoredEvent:
         """Return an event without what is known to go from it."""
-        for announced in self._announced.get(event.position, ()):
+        for by, announced in self._announced.get(event.position, ()):
             if not announced.done(event):
-                event = redacted_event(event, announced)
+                event = redacted_event(event, by, announced)
         return event
 
     # The end of it.

@@ -36,11 +36,13 @@ from evstore.redaction import (
     redact,
     value_at,
 )
+from evstore.schemas import AS_STORED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from evstore.log import Log
+    from evstore.schemas import Schemas
 
     Announce = Callable[[Sequence[Redact]], Awaitable[object]]
 
@@ -70,10 +72,16 @@ class _Plan(NamedTuple):
 
 
 class Redactor:
-    """Redacts versions of one resource; `announce` appends the events that say so."""
+    """Redacts versions of one resource; `announce` appends the events that say so.
 
-    def __init__(self, log: Log, key: Key, announce: Announce) -> None:
+    `log` is the log as it is stored; what is left must be readable by `schemas`.
+    """
+
+    def __init__(
+        self, log: Log, key: Key, announce: Announce, schemas: Schemas = AS_STORED
+    ) -> None:
         self._log = log
+        self._schemas = schemas
         self._key = key
         self._announce = announce
         self._events: dict[int, StoredEvent] = {}
@@ -181,6 +189,9 @@ class Redactor:
             )
             raise InvalidError(message, path="fields")
         body, salt = redact(event.body, fields), os.urandom(SALT_BYTES)
+        # What an upcaster cannot take would stop each instance that has it.
+        left = msgspec.structs.replace(event, body=msgspec.Raw(body))
+        self._schemas.current([left])
         change = Redact(
             key=self._key.text,
             position=position,

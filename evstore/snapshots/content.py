@@ -46,6 +46,7 @@ class _Requests(msgspec.Struct, array_like=True, tag="requests"):
 class _End(msgspec.Struct, array_like=True, tag="end"):
     records: int
     requests: int
+    newest_schemas: dict[str, int]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -137,7 +138,8 @@ class BuiltIn:
     def freeze(self) -> Frozen:
         """Return it as it is now: references to what never changes."""
         resources, requests = self._projections.resources, self._projections.requests
-        chunks = _chunks(list(resources), requests.items())
+        newest = dict(resources.newest_schemas)
+        chunks = _chunks(list(resources), requests.items(), newest)
         return Frozen(self.head, resources.digest(), chunks)
 
     def reading(self) -> _BuiltInReading:
@@ -170,7 +172,9 @@ class _BuiltInReading:
                 self._end = part
 
     def thaw(self, head: Head, digest: bytes) -> None:
-        if self._end != _End(len(self._records), len(self._requests)):
+        end = self._end
+        counts = (len(self._records), len(self._requests))
+        if end is None or (end.records, end.requests) != counts:
             message = "some of its chunks are missing"
             raise ContentError(message)
         # Counted again: what was stored with it need not be about these records.
@@ -178,6 +182,7 @@ class _BuiltInReading:
             message = "its state has another digest"
             raise ContentError(message)
         self._projections.resources.restore(self._records, digest=digest)
+        self._projections.resources.newest_schemas = end.newest_schemas
         self._projections.requests.restore(self._requests)
         self._projections.head = head
 
@@ -241,7 +246,9 @@ class _ReadingOfOne:
 
 
 def _chunks(
-    records: Sequence[Record], requests: Sequence[tuple[str, Request]]
+    records: Sequence[Record],
+    requests: Sequence[tuple[str, Request]],
+    newest_schemas: dict[str, int],
 ) -> Iterator[bytes]:
     """Yield chunks that are hardly larger than 1 MB, or hold one resource."""
     some: list[Record] = []
@@ -258,4 +265,4 @@ def _chunks(
         yield _encode(_Records(some))
     for first in range(0, len(requests), REQUESTS_A_CHUNK):
         yield _encode(_Requests(list(requests[first : first + REQUESTS_A_CHUNK])))
-    yield _encode(_End(len(records), len(requests)))
+    yield _encode(_End(len(records), len(requests), newest_schemas))

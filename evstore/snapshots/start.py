@@ -9,21 +9,23 @@ from __future__ import annotations
 import logging
 from contextlib import aclosing
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evstore.errors import StoreError, UnavailableError
 from evstore.folds.custom import CustomProjections
 from evstore.folds.projections import Projections
 from evstore.model import Event
+from evstore.schemas import AS_STORED
 
 from .content import ContentError, folds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from evstore.folds.projection import Definition
     from evstore.log import Log, Snapshot
     from evstore.model import StoredEvent
+    from evstore.schemas import Schemas
 
     from .content import Fold, Reading
 
@@ -33,16 +35,24 @@ logger = logging.getLogger(__name__)
 class Origin:
     """Where the state of a log begins: makes projections and brings them to the head.
 
-    `fresh` makes projections that have folded nothing; `fingerprint` is that of the
-    upcasters.
+    `fresh` makes projections that have folded nothing; `log` hands out bodies in the
+    shape that `schemas` declare.
     """
 
     def __init__(
-        self, log: Log, fresh: Callable[[], Projections], *, fingerprint: str = ""
+        self,
+        log: Log,
+        fresh: Callable[[], Projections],
+        schemas: Schemas = AS_STORED,
     ) -> None:
         self._log = log
+        self._schemas = schemas
         self.fresh = fresh
-        self.fingerprint = fingerprint
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells the upcasters from others."""
+        return self._schemas.fingerprint
 
     def label(self, fold: Fold) -> str:
         """Return what the snapshots are labelled with that `fold` can begin from."""
@@ -53,6 +63,7 @@ class Origin:
 
         Raises:
             UnavailableError: the log cannot be read.
+            SchemaError: an event is in a shape that this program does not know.
         """
         projections = await self.begun()
         head = await self._log.head()
@@ -81,6 +92,9 @@ class Origin:
             for snapshot in found:
                 if snapshot.stamp.label == label and await self._thawed(fold, snapshot):
                     break
+        if not self._schemas.reads(projections.resources.newest_schemas):
+            # Another program has taken it, who reads more: the log says what is wrong.
+            return self.fresh()
         return projections
 
     async def _thawed(self, fold: Fold, snapshot: Snapshot) -> bool:
@@ -118,13 +132,10 @@ class Origin:
 
 
 def origin_of(
-    log: Log,
-    *,
-    types: Mapping[str, type[Any]],
-    projections: Sequence[Definition] = (),
-    fingerprint: str = "",
+    log: Log, schemas: Schemas, projections: Sequence[Definition] = ()
 ) -> Origin:
     """Return the origin for a program: with its types and projections of its own."""
+    types = schemas.structs
 
     def wrap(stored: StoredEvent) -> Event:
         return Event(stored, log.identity, types.get(stored.key.split("/")[0]))
@@ -133,7 +144,7 @@ def origin_of(
         custom = CustomProjections(projections, wrap, log.genesis)
         return Projections(log.genesis, custom)
 
-    return Origin(log, fresh, fingerprint=fingerprint)
+    return Origin(log, fresh, schemas)
 
 
 async def read(log: Log, snapshot: Snapshot, reading: Reading) -> None:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from evstore.instances.leadership import Leaderships
     from evstore.log import Log
     from evstore.model import Record
+    from evstore.schemas import Schemas
     from evstore.watching.tail import Tail
 
 S = TypeVar("S")
@@ -49,8 +50,8 @@ S = TypeVar("S")
 class Store(Integrity, Views, Reverting):
     """A control plane's resources: commands in, resources and events out.
 
-    Made by `evstore.open`. All methods may be called from any number of tasks of one event
-    loop. Every write takes `actor` (who), `reason` (why) and `request_id` (a text of
+    Made by `evstore.open`. All methods may be called from any number of tasks of one
+    event loop. Every write takes `actor` (who), `reason` (why) and `request_id` (a text of
     the caller's own: the same id again returns the original result). Ids are
     remembered for 24 hours of the log, of commands that appended something: one that was
     refused or changed nothing is decided anew when it comes again.
@@ -64,10 +65,21 @@ class Store(Integrity, Views, Reverting):
         tail: Tail,
         arguments: Arguments,
         *,
+        schemas: Schemas,
+        stored: Log,
         vitals: Vitals,
         leaderships: Leaderships,
     ) -> None:
-        super().__init__(config, log, committer, tail, arguments, vitals=vitals)
+        super().__init__(
+            config,
+            log,
+            committer,
+            tail,
+            arguments,
+            schemas=schemas,
+            stored=stored,
+            vitals=vitals,
+        )
         self._leaderships = leaderships
 
     async def create(  # noqa: PLR0913 - the parts of a resource, and who and why
@@ -257,7 +269,9 @@ class Store(Integrity, Views, Reverting):
                 recorded_at=recorded_at,
             )
             records = await self._submit(
-                msgspec.structs.replace(command, required=required)
+                msgspec.structs.replace(
+                    command, required=required, shapes=tuple(tx.shapes.items())
+                )
             )
             tx.results = [
                 None if each is None else self._wrap(each) for each in records

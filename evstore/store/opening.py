@@ -19,6 +19,8 @@ from evstore.instances.instance import Follower, Presence
 from evstore.instances.leadership import Leaderships
 from evstore.instances.snapshotting import Snapshotter
 from evstore.log import open_log
+from evstore.log.current import current_log
+from evstore.schemas import Schema, Schemas, Upcaster
 from evstore.snapshots.start import origin_of
 from evstore.watching.tail import Tail
 
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 async def open(  # noqa: A001 - evstore.open reads as it should
     config: Config | None = None,
     *,
-    types: Iterable[type[Any]] = (),
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
     projections: Iterable[Projection[Any]] = (),
 ) -> AsyncGenerator[Store]:
     """Open the store that `config` names; without one, an empty store in memory.
@@ -44,25 +47,42 @@ async def open(  # noqa: A001 - evstore.open reads as it should
     Args:
         config: as `load_config` returns it.
         types: `msgspec.Struct` types; the name of each is a resource type, whose specs
-            are then validated on write and decoded into the struct on read.
+            are then validated on write and decoded into the struct on read. A `Schema`
+            also says which schema version this program writes; without one, that is
+            where the type's upcasters lead to, or 1.
+        upcasters: what makes older bodies current whenever they are read.
         projections: projections of one's own, instances; `Store.view` reads them.
 
     Raises:
-        InvalidError: a type or a projection cannot be used.
-        SchemaError: the database is not at the version that this program needs.
+        InvalidError: a type, an upcaster or a projection cannot be used.
+        SchemaError: the database is not at the version that this program needs, or the
+            log has an event in a shape that it does not know.
         UnavailableError: the database cannot be reached.
         ConfigError: the server refuses user, password or database.
     """
-    config = config or Config()
+    schemas = Schemas(types, upcasters)
+    async with open_with(config or Config(), schemas, projections) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_with(
+    config: Config, schemas: Schemas, projections: Iterable[Projection[Any]] = ()
+) -> AsyncGenerator[Store]:
+    """Open the store for a program that declares `schemas`; see `open`.
+
+    With `AS_STORED` it hands out and writes what there is, whatever its schema version.
+    """
     limits = config.evstore.limits
-    arguments = Arguments(types, actor=config.evstore.actor)
+    arguments = Arguments(schemas.structs.values(), actor=config.evstore.actor)
     definitions = definitions_of(projections)
-    async with open_log(config) as log, background() as tasks:
-        await log.connect()
-        origin = origin_of(log, types=arguments.types, projections=definitions)
+    async with open_log(config) as stored, background() as tasks:
+        await stored.connect()
+        log = current_log(stored, schemas)
+        origin = origin_of(log, schemas, definitions)
         state = await origin.state()
         tail = Tail(state.position, events_max=limits.tail_events_max)
-        live = LiveState(log, origin, state, tail)
+        live = LiveState(log, origin, state, tail, schemas)
         committer = Committer(log, live, limits)
         presence = Presence(log, committer, origin.fingerprint)
         leaderships = Leaderships(
@@ -80,6 +100,8 @@ async def open(  # noqa: A001 - evstore.open reads as it should
             committer,
             tail,
             arguments,
+            schemas=schemas,
+            stored=stored,
             vitals=vitals,
             leaderships=leaderships,
         )

@@ -38,16 +38,19 @@ PUBLIC = [
     "Resource",
     "ResourceChange",
     "Revert",
+    "Schema",
     "SchemaError",
     "Stopped",
     "Store",
     "StoreError",
     "Transaction",
     "UnavailableError",
+    "Upcaster",
     "Verification",
     "Version",
     "load_config",
     "open",
+    "upcaster",
 ]
 
 
