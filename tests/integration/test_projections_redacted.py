@@ -308,3 +308,31 @@ async def test_it_gets_there_while_others_go_on_writing(small: Backend) -> None:
             assert view["one"] == [MARK]
             done.set()
         assert store.view(Passwords) == await of_the_log(store, Passwords())
+
+
+@pytest.mark.parametrize("trouble", ["unreachable", "empty"])
+async def test_it_is_tried_again_where_the_log_cannot_be_read(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr("evstore.commit.refolding.AGAIN_SECONDS", 0.01)
+    config = limited(backend.config, tail_events_max=1)
+    async with Backend(backend.name, config).open(projections=[Passwords()]) as store:
+        first = await create(store, "one")
+        await create(store, "two")
+        replay = store._log.replay
+        calls = 0
+
+        async def replay_at_last(**places: int) -> AsyncGenerator[Any]:
+            nonlocal calls
+            calls += 1
+            if calls > 3:
+                async for chunk in replay(**places):
+                    yield chunk
+            elif trouble == "unreachable":
+                raise UnavailableError
+
+        monkeypatch.setattr(store._log, "replay", replay_at_last)
+        await redact(store, "one", first.version)
+        view = await view_of(store, Passwords)
+        assert calls > 3
+        assert view == await of_the_log(store, Passwords())
