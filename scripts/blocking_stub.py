@@ -39,6 +39,7 @@ from .log import Instance
 from .model import Event, Key, Page, Resource
 from .proof.chain import Verification
 from .proof.redactor import Redaction
+from .schemas import Schema, Upcaster
 from .past.revert import OnConflict, Revert
 from .store.transaction import Transaction
 
@@ -47,7 +48,10 @@ S = TypeVar("S")
 __all__ = ["Store", "open"]
 
 def open(
-    config: Config | None = None, *, types: Iterable[type[Any]] = ()
+    config: Config | None = None,
+    *,
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
 ) -> AbstractContextManager[Store]: ...
 
 class Store:

@@ -168,7 +168,7 @@ class Schemas:
             version = versions.get(event.key.partition("/")[0], 1)
             if event.schema_version == version or event.operation in _BODILESS:
                 continue
-            if event.schema_version > version:
+            if not 1 <= event.schema_version < version:
                 self._check_readable(event, version)
                 continue
             if found is None:
@@ -187,7 +187,7 @@ class Schemas:
     def _check_readable(self, event: StoredEvent, version: int) -> None:
         type_ = _type_of(event.key)
         readable = self._readable.get(type_, version)
-        if event.schema_version > readable:
+        if not 1 <= event.schema_version <= readable:
             reads = f"reads {type_} up to {readable}"
             message = (
                 f"the event at position {event.position} is in schema version"
@@ -210,7 +210,7 @@ class Schemas:
             if text:
                 # Each gets what the one before it would have stored, and a copy.
                 body = orjson.loads(text)
-                body.pop("owner")
+                body.pop("owner", None)
                 body.pop("redacted", None)
             text = step(link, body, fixed, gone, event.position)
         return msgspec.structs.replace(

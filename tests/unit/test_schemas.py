@@ -311,6 +311,12 @@ def test_an_event_newer_than_readable_is_refused() -> None:
         assert caught.value.position == 1
 
 
+@pytest.mark.parametrize("schemas", [Schemas(), Schemas([], [rename])])
+def test_a_schema_version_that_nobody_writes_is_refused(schemas: Schemas) -> None:
+    with pytest.raises(SchemaError, match="in schema version 0 of Dataplane"):
+        schemas.current([event(version=0)])
+
+
 def test_a_readable_newer_event_is_as_it_is_stored() -> None:
     schemas = Schemas([evstore.Schema("Dataplane", 2, readable=3)], [rename])
     newer = event(version=3)
