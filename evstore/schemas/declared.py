@@ -20,7 +20,7 @@ from .names import check_free, check_type
 from .upcasters import Upcaster, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from evstore.model import StoredEvent
 
@@ -139,6 +139,17 @@ class Schemas:
                 f" writes {shape}"
             )
             raise SchemaError(message)
+
+    def can_read(self, newest: Mapping[str, int]) -> bool:
+        """Whether a log can be read whose newest events have these schema versions.
+
+        By type, where that is not 1. A state that another program has folded may be
+        of events that this one would have refused.
+        """
+        return all(
+            version <= self._readable.get(type_, self.version_of(type_))
+            for type_, version in newest.items()
+        )
 
     def is_old(self, event: StoredEvent) -> bool:
         """Whether an event's body is handed out in another shape than it is stored in."""

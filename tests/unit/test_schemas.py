@@ -325,6 +325,15 @@ def test_a_readable_newer_event_is_as_it_is_stored() -> None:
         schemas.check_writable(newer.key, 3)
 
 
+def test_a_state_of_newer_events_is_not_taken_over() -> None:
+    newest = {"Dataplane": 2}
+    assert Schemas([], [rename]).can_read(newest)
+    assert Schemas([evstore.Schema("Dataplane", readable=2)]).can_read(newest)
+    assert AS_STORED.can_read(newest)
+    assert not Schemas().can_read(newest)
+    assert not Schemas([], [rename]).can_read({"Dataplane": 2, "Mesh": 2})
+
+
 # What tells upcasters apart.
 
 OFFSET = 1
