@@ -94,7 +94,12 @@ class Custom:
     @property
     def name(self) -> str:
         """The projection's name."""
-        return self.projection.name
+        return type(self.projection).name
+
+    @property
+    def version(self) -> int:
+        """The projection's version."""
+        return type(self.projection).version
 
     @property
     def running(self) -> bool:
@@ -106,7 +111,7 @@ class Custom:
         """How it stands."""
         return ProjectionStatus(
             name=self.name,
-            version=self.projection.version,
+            version=self.version,
             position=self.head.position,
             stopped=self.stopped,
             tainted=self.tainted,
@@ -125,7 +130,7 @@ class Custom:
 
     def label(self, fingerprint: str) -> str:
         """Return the projection with its version and fingerprint, as `Stamp.label`."""
-        return f"{self.name}:{self.projection.version}:{fingerprint}"
+        return f"{self.name}:{self.version}:{fingerprint}"
 
     def freeze(self) -> bytes:
         """Return the state as msgpack: equal states give equal bytes.
@@ -178,7 +183,7 @@ class Custom:
         if events[-1].position <= self.head.position:
             return
         if self.stopped is not None:
-            self._look_back(events, self.stopped)
+            self._look_back(events)
             return
         known = self.head.position + 1 - events[0].position
         assert known >= 0, "events have no gap"
@@ -194,6 +199,7 @@ class Custom:
             self.head = events[folded - 1].head
         if error is not None:
             self._stop(events[folded].position, describe(error), error)
+            self._look_back(events[folded + 1 :])
             if not isinstance(error, Exception):
                 raise error
         elif folded < len(events):
@@ -229,21 +235,20 @@ class Custom:
 
     # Redactions: what is announced to go must not be in a state any more.
 
-    def _taints(self, event: StoredEvent, *, last: int | None = None) -> bool:
-        """Whether the state may hold what a redaction announces to go.
-
-        `last` is the last position that was looked at, where that is not the last one.
-        """
+    def _taints(self, event: StoredEvent) -> bool:
+        """Whether the state may hold what a redaction announces to go."""
         announced = announcement_of(event)
-        if announced is None or (last is not None and announced.position > last):
+        if announced is None:
+            return False
+        if self.stopped is not None and announced.position > self.stopped.position:
             return False
         seen = self._redacted.get(announced.position)
         return seen is None or not announced.done(seen)
 
-    def _look_back(self, events: Sequence[StoredEvent], stopped: Stopped) -> None:
+    def _look_back(self, events: Sequence[StoredEvent]) -> None:
         """Begin again where a redaction changes what it stopped at, or came from."""
         for index, event in enumerate(events):
-            if self._taints(event, last=stopped.position):
+            if self._taints(event):
                 self.stopped = None
                 self._taint(events[index:])
                 return
@@ -316,7 +321,11 @@ def _nobody(_: StoredEvent) -> Event:
 
 
 class CustomProjections:
-    """All projections of one's own, of one store."""
+    """All projections of one's own, of one store.
+
+    `given` says whether there is any, and `tainted` whether one of them is: both are
+    looked at with each batch of events.
+    """
 
     def __init__(
         self,
@@ -332,6 +341,7 @@ class CustomProjections:
         all_ = [Custom(each, wrap, start) for each in definitions_of(projections)]
         self._by_type = {type(each.projection): each for each in all_}
         self._wrap = wrap
+        self.given = bool(self._by_type)
         self.tainted = False
 
     @classmethod

@@ -151,7 +151,8 @@ def definitions_of(
             if isinstance(projection, Definition)
             else definition_of(projection)
         )
-        name, of = definition.projection.name, type(definition.projection)
+        of = type(definition.projection)
+        name = of.name
         if of in names.values():
             message = f"{of.__qualname__} is given twice"
             raise InvalidError(message, path=_PATH)
@@ -217,7 +218,7 @@ def _check_label(of: type[Projection[Any]]) -> None:
             f"{BUILT_IN!r}; it is {name!r}"
         )
         raise InvalidError(message, path=_PATH)
-    version: object = vars(of).get("version", of.version)
+    version: object = getattr(of, "version", None)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         message = (
             f"{of.__qualname__}.version must be a whole number from 1 on, "

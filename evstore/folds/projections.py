@@ -61,13 +61,14 @@ class Projections:
             DivergedError: they do not follow: positions have no gaps.
         """
         if events:
-            known = self._check(events)
-            new = events[known:] if known else events
+            new = events
+            if self._check(events) <= self.head.position:
+                new = events[self.head.position + 1 - events[0].position :]
             if new:
                 self.resources.apply(new)
                 self.requests.apply(new)
                 self.head = new[-1].head
-            if self.custom:
+            if self.custom.given:
                 self.custom.apply(events)
 
     def adopt(
@@ -78,24 +79,23 @@ class Projections:
     ) -> None:
         """Take in events that overlays of these projections have folded already."""
         if events:
-            known = self._check(events)
-            assert not known, "overlays lie on the state as it is"
+            first = self._check(events)
+            assert first > self.head.position, "overlays lie on the state as it is"
             self.resources.adopt(resources)
             self.requests.adopt(requests, time=events[-1].time)
             self.head = events[-1].head
-            if self.custom:
+            if self.custom.given:
                 self.custom.apply(events)
 
     def _check(self, events: Sequence[StoredEvent]) -> int:
-        """Check that events have no gap; return how many the built-in folds had."""
+        """Check that events have no gap, nor before them; return the first position."""
         first = events[0].position
         expected = self.head.position + 1
-        if first < expected and self.custom:
+        if first < expected and self.custom.given:
             expected = min(self.behind + 1, first)
-        start = expected
         for event in events:
             if event.position != expected:
                 message = f"the log has {event.position} where {expected} should be"
                 raise DivergedError(message)
             expected += 1
-        return self.head.position + 1 - start
+        return first

@@ -92,7 +92,7 @@ class Origin:
             for snapshot in found:
                 if snapshot.stamp.label == label and await self._thawed(fold, snapshot):
                     break
-        if not self._schemas.reads(projections.resources.newest_schemas):
+        if not self._schemas.can_read(projections.resources.newest_schemas):
             # Another program has taken it, who reads more: the log says what is wrong.
             return self.fresh()
         return projections

@@ -202,7 +202,7 @@ async def test_one_announced_while_the_log_is_read_is_not_missed(
 @asynccontextmanager
 async def half_done(backend: Backend) -> AsyncGenerator[Store]:
     """Open a store on a log with a redaction that was announced and not done."""
-    async with backend.open(projections=[Passwords()]) as store:
+    async with backend.open(projections=[Passwords(), Pedantic()]) as store:
         first = await create(store, "one")
         await create(store, "two", password="other")
 
@@ -231,16 +231,27 @@ async def test_what_was_announced_is_gone_also_where_it_is_in_the_log_still(
         assert view["one"] == [MARK]
 
 
+async def test_an_unfinished_one_lets_pass_too_also_after_a_start(
+    small: Backend,
+) -> None:
+    async with half_done(small) as store:
+        assert await view_of(store, Pedantic) == ["one", "two", "one"]
+        async with small.open(projections=[Pedantic()]) as late:
+            assert await view_of(late, Pedantic) == ["one", "two", "one"]
+
+
 async def test_an_unfinished_one_that_only_the_log_knows_of_is_learnt(
     small: Backend,
 ) -> None:
     async with half_done(small) as store:
         await view_of(store, Passwords)
+        await view_of(store, Pedantic)
         custom = store._committer.projections.custom
         clean = custom.get(Passwords)
         # As after a start from a snapshot that was taken now.
         restored = custom.anew(clean.head)
-        restored.get(Passwords).restore(clean.head, clean.freeze())
+        for each in (Passwords, Pedantic):
+            restored.get(each).restore(clean.head, custom.get(each).freeze())
         store._committer.projections.custom = restored
         await redact(store, "two", 2)
         expected = {"redactions": ["one", "two"], "one": [MARK], "two": [MARK]}
@@ -297,3 +308,31 @@ async def test_it_gets_there_while_others_go_on_writing(small: Backend) -> None:
             assert view["one"] == [MARK]
             done.set()
         assert store.view(Passwords) == await of_the_log(store, Passwords())
+
+
+@pytest.mark.parametrize("trouble", ["unreachable", "empty"])
+async def test_it_is_tried_again_where_the_log_cannot_be_read(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr("evstore.commit.refolding.AGAIN_SECONDS", 0.01)
+    config = limited(backend.config, tail_events_max=1)
+    async with Backend(backend.name, config).open(projections=[Passwords()]) as store:
+        first = await create(store, "one")
+        await create(store, "two")
+        replay = store._log.replay
+        calls = 0
+
+        async def replay_at_last(**places: int) -> AsyncGenerator[Any]:
+            nonlocal calls
+            calls += 1
+            if calls > 3:
+                async for chunk in replay(**places):
+                    yield chunk
+            elif trouble == "unreachable":
+                raise UnavailableError
+
+        monkeypatch.setattr(store._log, "replay", replay_at_last)
+        await redact(store, "one", first.version)
+        view = await view_of(store, Passwords)
+        assert calls > 3
+        assert view == await of_the_log(store, Passwords())
