@@ -13,7 +13,6 @@ from hypothesis import given, strategies as st
 from events import assert_chained, create, delete, key, update
 from evstore.commit.changes import Change, Command
 from evstore.commit.commands import Decided, decide
-from evstore.commit.live import replay
 from evstore.commit.stamp import stamp
 from evstore.errors import SchemaError, StoreError
 from evstore.folds.projections import Projections
@@ -23,6 +22,7 @@ from evstore.log.current import current_log
 from evstore.model import Operation
 from evstore.proof.chain import verify
 from evstore.schemas import AS_STORED, Schemas, Upcaster, upcaster
+from evstore.snapshots.start import origin_of
 from evstore.transfer.exported import ExportedLine, transaction_line
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def write(
     log: MemoryLog, schemas: Schemas, change: Change
 ) -> list[StoredEvent] | None:
     """Decide a change as a program does, and append it; None where it is refused."""
-    state = await replay(current_log(log, schemas))
+    state = await origin_of(current_log(log, schemas), schemas).state()
     command = Command(changes=(change,))
     try:
         decided = decide(
@@ -145,18 +145,20 @@ async def check(chain: list[Upcaster], history: list[tuple[bool, Change]]) -> No
         written += events or []
     newest = max((each.schema_version for each in written), default=1)
     stored = [event async for chunk in log.read() for event in chunk]
-    as_stored = (await replay(log)).resources
+    as_stored = (await origin_of(log, AS_STORED).state()).resources
 
     for known in range(1, len(chain) + 2):
         schemas = program(chain, known)
         bodied = [each for each in written if each.operation is not Operation.DELETED]
         if any(each.schema_version > known for each in bodied):
             with pytest.raises(SchemaError) as caught:
-                await replay(current_log(log, schemas))
+                await origin_of(current_log(log, schemas), schemas).state()
             first = next(each for each in bodied if each.schema_version > known)
             assert caught.value.position == first.position
             continue
-        resources = (await replay(current_log(log, schemas))).resources
+        resources = (
+            await origin_of(current_log(log, schemas), schemas).state()
+        ).resources
         found = {each.key: orjson.loads(each.body) for each in resources}
         assert found == model(written, chain[: known - 1])
         assert resources.digest() == as_stored.digest()
