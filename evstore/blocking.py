@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .config import Config
     from .folds.projection import Projection
+    from .schemas import Schema, Upcaster
 
 State = TypeVar("State")
 
@@ -40,14 +41,17 @@ __all__ = ["Store", "open"]
 def open(  # noqa: A001 - evstore.blocking.open reads as it should
     config: Config | None = None,
     *,
-    types: Iterable[type[Any]] = (),
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
     projections: Iterable[Projection[Any]] = (),
 ) -> Generator[Store]:
     """Open the store that `config` names; see `evstore.open`."""
     with (
         start_blocking_portal("asyncio") as portal,
         portal.wrap_async_context_manager(
-            open_async(config, types=types, projections=projections)
+            open_async(
+                config, types=types, upcasters=upcasters, projections=projections
+            )
         ) as store,
     ):
         waiting = Store(store, portal)

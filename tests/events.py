@@ -130,3 +130,11 @@ async def everything(log: Log) -> list[StoredEvent]:
 
 async def collected(chunks: AsyncIterator[list[StoredEvent]]) -> list[StoredEvent]:
     return [event async for chunk in chunks for event in chunk]
+
+
+async def folded(log: Log) -> Projections:
+    """Return the fold of a whole log, whatever is stored of it."""
+    projections = Projections(log.genesis)
+    async for chunk in log.read():
+        projections.apply(chunk)
+    return projections

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import logging
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
 from evstore.errors import InvalidError, SchemaError, UnavailableError
 from evstore.model import Operation
-from evstore.redaction import announcement_of, redacted_event
+from evstore.redaction import announcement_of, covers, marks, redacted_event
 
 from .projection import Definition, Projection, definitions_of, describe
 
@@ -59,6 +59,13 @@ class ProjectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     tainted: bool = False
 
 
+class _Announced(NamedTuple):
+    """What goes from an event, and the event that announces it."""
+
+    by: StoredEvent
+    announced: Announcement
+
+
 class Custom:
     """One projection of one's own, at one place.
 
@@ -75,9 +82,10 @@ class Custom:
         self.definition = definition
         self._wrap = wrap
         self._state = definition.beginning()
-        # What was announced to go from events, and from which it was seen to be gone.
-        self._announced: dict[int, list[Announcement]] = {}
-        self._redacted: dict[int, StoredEvent] = {}
+        # By position, what was announced to go before its event was folded, and the
+        # bodies from which something was gone.
+        self._announced: dict[int, list[_Announced]] = {}
+        self._redacted: dict[int, msgspec.Raw] = {}
 
     @property
     def projection(self) -> Projection[Any]:
@@ -169,6 +177,7 @@ class Custom:
         self.stopped = None
         self.tainted = False
         self._state = state
+        self._announced = {}
         self._redacted = {}
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
@@ -216,8 +225,8 @@ class Custom:
                 event = self._as_announced(stored) if self._announced else stored
                 if event.operation is Operation.REDACTED and self._taints(event):
                     break
-                if event.body_digest is not None:
-                    self._redacted[event.position] = event
+                if event.body_digest is not None and marks(event.body):
+                    self._redacted[event.position] = event.body
                 state = fold(state, wrap(event))
                 if state is None and never_none:
                     raise TypeError(_NOTHING)  # noqa: TRY301
@@ -235,8 +244,13 @@ class Custom:
             return False
         if self.stopped is not None and announced.position > self.stopped.position:
             return False
+        fields = announced.fields
+        for _, known in self._announced.get(announced.position, ()):
+            # It was known before its event was folded.
+            if {*fields} <= {*known.fields}:
+                return False
         seen = self._redacted.get(announced.position)
-        return seen is None or not announced.done(seen)
+        return seen is None or not covers(seen, fields)
 
     def _look_back(self, events: Sequence[StoredEvent]) -> None:
         """Begin again where a redaction changes what it stopped at, or came from."""
@@ -262,7 +276,8 @@ class Custom:
         for event in events:
             announced = announcement_of(event)
             if announced is not None:
-                self._announced.setdefault(announced.position, []).append(announced)
+                known = self._announced.setdefault(announced.position, [])
+                known.append(_Announced(event, announced))
         self.head = events[-1].head
 
     def learn(self, other: Custom) -> None:
@@ -273,9 +288,9 @@ class Custom:
 
     def _as_announced(self, event: StoredEvent) -> StoredEvent:
         """Return an event without what is known to go from it."""
-        for announced in self._announced.get(event.position, ()):
-            if not announced.done(event):
-                event = redacted_event(event, announced)
+        for by, announced in self._announced.get(event.position, ()):
+            if not covers(event.body, announced.fields):
+                event = redacted_event(event, by, announced)
         return event
 
     # The end of it.
@@ -299,7 +314,7 @@ class Custom:
                 f"projection {self.name} stopped at position {self.stopped.position}: "
                 f"{self.stopped.cause}; correct it and raise its version"
             )
-            raise SchemaError(message)
+            raise SchemaError(message, position=self.stopped.position)
         if self.tainted:
             message = (
                 f"projection {self.name} is folded again, as something was redacted"

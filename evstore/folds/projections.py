@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .requests import RequestOverlay
     from .resources import Overlay
 
+# Raised with each change of what the built-in folds make of the same events, and of how
+# that is stored.
 RESOURCES_VERSION: Final = 1
 
 

@@ -32,10 +32,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """How a store was doing at one moment.
 
     `ok` is False where `problems` has something to say: the log does not answer, it is
-    not the one that was followed, this instance does not keep up with it, or its
-    heartbeats fail. A listener or a writer without a connection is no problem by itself:
-    they reconnect, and what depends on them shows as one. Nor is a projection of one's
-    own that has stopped, or drift: another start would cure neither.
+    not the one that was followed, this instance does not keep up with it or cannot read
+    what follows, or its heartbeats fail. A listener or a writer without a connection is
+    no problem by itself: they reconnect, and what depends on them shows as one. Nor is a
+    projection of one's own that has stopped, or drift: another start would cure neither.
     """
 
     ok: bool
@@ -180,7 +180,10 @@ class Vitals:
             yield f"the log cannot be read: {answer.error}"
         elif answer.head is not None and answer.asked.is_gone(answer.head):
             yield f"the log has lost position {answer.asked.position}, or is another one"
-        if lag_seconds is not None and lag_seconds > STALL_SECONDS:
+        blocked = self._committer.blocked
+        if blocked is not None:
+            yield f"what follows in the log cannot be read: {blocked}"
+        elif lag_seconds is not None and lag_seconds > STALL_SECONDS:
             still = _age(self._tail.moved_at)
             if still > STALL_SECONDS:
                 yield f"events wait in the log, and none was applied for {still:.1f} s"

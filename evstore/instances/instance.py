@@ -61,7 +61,10 @@ class Follower:
             await self._log.wait(seen, seconds=seconds)
             self._committer.nudge()
             self.looked_at = boot_microseconds()
-            await anyio.sleep(FOLLOW_PAUSE_SECONDS)
+            # Where this program cannot read on, the log need not wait for a look.
+            blocked = self._committer.blocked is not None
+            await anyio.sleep(self._longest if blocked else FOLLOW_PAUSE_SECONDS)
+            self.looked_at = boot_microseconds()
             position = self._committer.projections.position
             if position != seen:
                 pause = self._shortest
@@ -137,6 +140,14 @@ class Presence:
         ttl = self._standing.pop(holding, math.inf)
         if held:
             self._shortest = min(self._shortest, ttl)
+
+    def resign(self) -> None:
+        """Go by a new id: what the old one holds is others' to take, in its ttl."""
+        self.id = uuid4()
+        self.beaten_at = None
+        self._shortest = math.inf
+        self._demanded = True
+        self._stirred.set()
 
     def _was_seen(self, seconds: float) -> bool:
         if self.beaten_at is None:
@@ -230,11 +241,11 @@ class Presence:
             projections=projections.labels(self._fingerprint),
         )
         known = self.beaten_at is not None
-        if await self._log.beat(instance, renewal=known):
+        stands = await self._log.beat(instance, renewal=known)
+        if self.id != instance.id:
+            return  # resigned meanwhile: this heartbeat is nobody's
+        if stands:
             self.beaten_at = sent
             return
         logger.warning("others took this instance for dead; it goes by a new id now")
-        self.id = uuid4()
-        self.beaten_at = None
-        self._shortest = math.inf
-        self._demanded = True
+        self.resign()

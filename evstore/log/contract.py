@@ -74,14 +74,15 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """A running store, as its last heartbeat told it.
 
     `projections` are the labels of its projections (`Stamp.label`); `knows` is the
-    newest schema version of a database that its program brings migrations for.
+    newest schema version of a database that its program brings migrations for. A log
+    fills that in with a heartbeat that says 0; where there is no database, 0 stays.
     """
 
     id: UUID
     position: int
     digest: bytes
     code_version: str
-    knows: int = 1
+    knows: int = 0
     projections: tuple[str, ...] = ()
     seen_at: datetime | None = None
 
@@ -297,7 +298,7 @@ class Log(Protocol):
         ...
 
     async def check_redactor(self) -> None:
-        """Check that we may redact.
+        """Check that we may redact, and drop the snapshots that may hold the body.
 
         Raises:
             ConfigError: only the owner of the tables may.
@@ -406,6 +407,10 @@ class Log(Protocol):
         """Return all snapshots, the one of the highest position first.
 
         Also those of another log: a restored database may bring them along.
+
+        Raises:
+            ConfigError: our role lacks the rights: they came with a migration.
+            UnavailableError: the log cannot be reached.
         """
         ...
 
@@ -418,13 +423,15 @@ class Log(Protocol):
     ) -> Snapshot | None:
         """Keep a snapshot, whole or not at all, and prune older ones.
 
-        Chunks are at most some MB each. None where another instance is saving one, the
-        log has lost the place of the stamp, or an event was redacted after it: nothing
-        was kept then. Of each label the last two are kept; of other labels of the
-        projection, those that a running instance has or that are younger than a day.
+        Chunks are at most some MB each; a log may give up where the next is more than
+        60 s in coming. None where another instance is saving one, the log has lost the
+        place of the stamp, or an event was redacted after it: nothing was kept then. Of
+        each label the last two are kept; of other labels of the projection, those that a
+        running instance has or that are younger than a day.
 
         Raises:
-            UnavailableError: the log cannot be reached.
+            ConfigError: our role lacks the rights.
+            UnavailableError: the log cannot be reached; nobody knows.
         """
         ...
 
@@ -433,7 +440,12 @@ class Log(Protocol):
     ) -> int:
         """Drop these snapshots, or all, of positions from `since` on; return how many.
 
-        One that is being saved meanwhile is waited for.
+        One that is about to appear is waited for. One whose chunks still come may appear
+        afterwards, but not where an event was redacted after it before this call.
+
+        Raises:
+            ConfigError: our role lacks the rights.
+            UnavailableError: the log cannot be reached; nobody knows.
         """
         ...
 

@@ -10,6 +10,7 @@ import evstore
 
 PUBLIC = [
     "AlreadyExistsError",
+    "App",
     "Blame",
     "BlamedLeaf",
     "Bookmark",
@@ -37,16 +38,19 @@ PUBLIC = [
     "Resource",
     "ResourceChange",
     "Revert",
+    "Schema",
     "SchemaError",
     "Stopped",
     "Store",
     "StoreError",
     "Transaction",
     "UnavailableError",
+    "Upcaster",
     "Verification",
     "Version",
     "load_config",
     "open",
+    "upcaster",
 ]
 
 

@@ -165,7 +165,7 @@ async def stores_on_one_log(tail: int) -> AsyncGenerator[tuple[Store, Store]]:
 
     config = limited(Config(), tail_events_max=tail)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evstore.store.facade.open_log", the_one_log)
+        patch.setattr("evstore.store.opening.open_log", the_one_log)
         async with (
             evstore.open(config, projections=[of() for of in ALL]) as one,
             evstore.open(config, projections=[of() for of in ALL]) as two,

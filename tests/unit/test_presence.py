@@ -13,6 +13,7 @@ from evstore.folds.projections import Projections
 from evstore.instances import instance
 from evstore.instances.instance import Presence
 from evstore.log import MemoryLog
+from evstore.snapshots.start import Origin
 from evstore.watching.tail import Tail
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ async def test_an_id_is_given_up_while_a_thread_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = MemoryLog()
-    live = LiveState(log, Projections(log.genesis), Tail(0, events_max=100))
+    origin = Origin(log, lambda: Projections(log.genesis))
+    live = LiveState(log, origin, Projections(log.genesis), Tail(0, events_max=100))
     presence = Presence(log, Committer(log, live, Limits()))
     presence._shortest = 60
     given_up = presence.id

@@ -1,4 +1,4 @@
-"""For the tests of who embeds the store: is a projection of one's own sound?"""
+"""Is a projection of one's own sound?"""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from uuid import UUID
 
 import msgspec
 
-from .errors import InvalidError
-from .folds.projection import Definition, Projection, definition_of, describe
-from .model import Event, Operation
+from evstore.errors import InvalidError
+from evstore.folds.projection import Definition, Projection, definition_of, describe
+from evstore.model import Event, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-__all__ = ["check_projection"]
 
 SAMPLES_MAX: Final = 200
 
