@@ -47,6 +47,7 @@ from .log import Instance
 from .model import Event, Key, Page, Resource
 from .proof.chain import Verification
 from .proof.redactor import Redaction
+from .schemas import Schema, Upcaster
 from .past.revert import OnConflict, Revert
 from .store.transaction import Transaction
 
@@ -58,7 +59,8 @@ __all__ = ["Store", "open"]
 def open(
     config: Config | None = None,
     *,
-    types: Iterable[type[Any]] = (),
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
     projections: Iterable[Projection[Any]] = (),
 ) -> AbstractContextManager[Store]: ...
 

@@ -13,7 +13,7 @@ import msgspec
 
 from evstore.errors import SchemaError
 from evstore.model import ANY, Filter, Operation
-from evstore.redaction import CurrentAnnouncement, announcement_of, marks, redact
+from evstore.redaction import CurrentAnnouncement, announcement_of, covers, redact
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -75,7 +75,7 @@ class CurrentLog:
         self, *, after: int, until: int
     ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield all events of a range; see the log's contract."""
-        gone: dict[int, tuple[str, ...]] = {}
+        gone: dict[int, msgspec.Raw] = {}
         chunk: list[StoredEvent] = []
         while after < until:
             chunks = self._stored.replay(after=after, until=until)
@@ -154,21 +154,20 @@ class CurrentLog:
                     raise
 
     def _unsettled(
-        self, events: list[StoredEvent], gone: dict[int, tuple[str, ...]]
+        self, events: list[StoredEvent], gone: dict[int, msgspec.Raw]
     ) -> bool:
         """Whether something is announced here that was not gone when it was read.
 
-        `gone` is what was, by position; these events are added to it.
+        `gone` are bodies without what was, by position; these events' are added to it.
         """
         found = False
         for event in events:
             if event.body_digest is not None:
-                gone[event.position] = marks(event.body)
+                gone[event.position] = event.body
             announced = announcement_of(event)
-            if announced is not None and not (
-                set(announced.fields) <= set(gone.get(announced.position, ()))
-            ):
-                found = True
+            if announced is not None:
+                body = gone.get(announced.position)
+                found = found or body is None or not covers(body, announced.fields)
         return found
 
     async def _settled(self, events: list[StoredEvent]) -> list[StoredEvent]:

@@ -24,7 +24,7 @@ class _AsStored(Schemas):
     def current(self, events: list[StoredEvent]) -> list[StoredEvent]:
         return events
 
-    def reads(self, newest: Mapping[str, int]) -> bool:
+    def can_read(self, newest: Mapping[str, int]) -> bool:
         del newest
         return True
 

@@ -140,6 +140,17 @@ class Schemas:
             )
             raise SchemaError(message)
 
+    def can_read(self, newest: Mapping[str, int]) -> bool:
+        """Whether a log can be read whose newest events have these schema versions.
+
+        By type, where that is not 1. A state that another program has folded may be
+        of events that this one would have refused.
+        """
+        return all(
+            version <= self._readable.get(type_, self.version_of(type_))
+            for type_, version in newest.items()
+        )
+
     def is_old(self, event: StoredEvent) -> bool:
         """Whether an event's body is handed out in another shape than it is stored in."""
         chain = self._chains.get(_type_of(event.key))
@@ -168,20 +179,13 @@ class Schemas:
             version = versions.get(event.key.partition("/")[0], 1)
             if event.schema_version == version or event.operation in _BODILESS:
                 continue
-            if event.schema_version > version:
+            if not 1 <= event.schema_version < version:
                 self._check_readable(event, version)
                 continue
             if found is None:
                 found = list(events)
             found[index] = self._upcast(event)
         return events if found is None else found
-
-    def reads(self, newest: Mapping[str, int]) -> bool:
-        """Whether all is readable of a state with these newest schema versions."""
-        return all(
-            version <= self._readable.get(type_, self.version_of(type_))
-            for type_, version in newest.items()
-        )
 
     def body(self, event: StoredEvent) -> bytes:
         """Return the body of one event in the current shape.
@@ -194,7 +198,7 @@ class Schemas:
     def _check_readable(self, event: StoredEvent, version: int) -> None:
         type_ = _type_of(event.key)
         readable = self._readable.get(type_, version)
-        if event.schema_version > readable:
+        if not 1 <= event.schema_version <= readable:
             reads = f"reads {type_} up to {readable}"
             message = (
                 f"the event at position {event.position} is in schema version"
@@ -217,7 +221,7 @@ class Schemas:
             if text:
                 # Each gets what the one before it would have stored, and a copy.
                 body = orjson.loads(text)
-                body.pop("owner")
+                body.pop("owner", None)
                 body.pop("redacted", None)
             text = step(link, body, fixed, gone, event.position)
         return msgspec.structs.replace(

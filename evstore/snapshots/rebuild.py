@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evstore.folds.projections import Projections
-    from evstore.log import Log
 
     from .content import Fold
     from .start import Origin
@@ -43,7 +42,7 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     events: int
 
 
-async def due(log: Log, origin: Origin, *, events: int) -> list[Due]:
+async def due(origin: Origin, *, events: int) -> list[Due]:
     """Return the projections that are to be rebuilt.
 
     Those that only other code has stored, and those that a start would have to replay
@@ -52,6 +51,7 @@ async def due(log: Log, origin: Origin, *, events: int) -> list[Due]:
     Raises:
         UnavailableError: the log cannot be read.
     """
+    log = origin.log
     head = await log.head()
     stored = [
         each.stamp for each in await log.snapshots() if each.stamp.log == log.identity
@@ -93,14 +93,13 @@ class Rebuilding:
 
     def __init__(
         self,
-        log: Log,
         origin: Origin,
         *,
         code_version: str,
         advance: Callable[[int, int], None] | None = None,
     ) -> None:
         """`advance` is told how many events have been replayed, and of how many."""
-        self._log = log
+        self._log = origin.log
         self._origin = origin
         self._code_version = code_version
         self._advance = advance
@@ -111,9 +110,7 @@ class Rebuilding:
         Raises:
             UnavailableError: the log cannot be read, or snapshots cannot be kept.
         """
-        names = {
-            each.name for each in await due(self._log, self._origin, events=events)
-        }
+        names = {each.name for each in await due(self._origin, events=events)}
         if not names:
             return []
         projections = await self._origin.begun()

@@ -45,7 +45,7 @@ class Origin:
         fresh: Callable[[], Projections],
         schemas: Schemas = AS_STORED,
     ) -> None:
-        self._log = log
+        self.log = log
         self._schemas = schemas
         self.fresh = fresh
 
@@ -66,8 +66,8 @@ class Origin:
             SchemaError: an event is in a shape that this program does not know.
         """
         projections = await self.begun()
-        head = await self._log.head()
-        events = self._log.replay(after=projections.behind, until=head.position)
+        head = await self.log.head()
+        events = self.log.replay(after=projections.behind, until=head.position)
         async with aclosing(events) as chunks:
             async for chunk in chunks:
                 projections.apply(chunk)
@@ -81,7 +81,7 @@ class Origin:
         """
         projections = self.fresh()
         try:
-            found = await self._log.snapshots()
+            found = await self.log.snapshots()
         except UnavailableError:
             raise
         except StoreError as error:
@@ -92,7 +92,7 @@ class Origin:
             for snapshot in found:
                 if snapshot.stamp.label == label and await self._thawed(fold, snapshot):
                     break
-        if not self._schemas.reads(projections.resources.newest_schemas):
+        if not self._schemas.can_read(projections.resources.newest_schemas):
             # Another program has taken it, who reads more: the log says what is wrong.
             return self.fresh()
         return projections
@@ -114,19 +114,19 @@ class Origin:
 
     async def _thaw(self, fold: Fold, snapshot: Snapshot) -> None:
         stamp = snapshot.stamp
-        if stamp.log != self._log.identity:
+        if stamp.log != self.log.identity:
             message = f"it is of the log {stamp.log}"
             raise ContentError(message)
-        if await self._log.place(stamp.head.position) != stamp.head:
+        if await self.log.place(stamp.head.position) != stamp.head:
             message = "the log has no event with its hash there"
             raise ContentError(message)
         reading = fold.reading()
-        await read(self._log, snapshot, reading)
+        await read(self.log, snapshot, reading)
         reading.thaw(stamp.head, stamp.digest)
 
     async def _drop(self, snapshot: Snapshot) -> None:
         try:
-            await self._log.drop_snapshots([snapshot.id])
+            await self.log.drop_snapshots([snapshot.id])
         except StoreError as error:
             logger.warning("could not drop the snapshot: %s", error)
 

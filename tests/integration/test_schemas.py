@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 import evstore
+import evstore.blocking
 from events import collected
 from evstore import Key, Schema
 from evstore.errors import SchemaError
 
 if TYPE_CHECKING:
     from evstore import Event, Store
+    from evstore.config import Config
     from integration.conftest import Backend
 
 Body = dict[str, Any]
@@ -381,3 +383,11 @@ async def test_an_export_made_again_keeps_schema_versions(
             tx.create("Dataplane", "again", mesh="default", spec={})
             tx.update(Key(type="Dataplane", mesh="default", name="again"), status={})
         assert (await versions(store))[len(old) :] == [7, 7]
+
+
+def test_a_blocking_store_takes_upcasters(postgres_config: Config) -> None:
+    with evstore.blocking.open(postgres_config) as store:
+        store.create("Dataplane", "web", spec={"ip": "10.0.0.1"})
+    types = [Schema(Dataplane, 2)]
+    with evstore.blocking.open(postgres_config, types=types, upcasters=V2) as store:
+        assert store.get(Dataplane, "web").spec == Dataplane("10.0.0.1")

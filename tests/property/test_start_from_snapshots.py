@@ -142,7 +142,7 @@ class Life:
                     await self.store(fold)
             case "crash":
                 with suppress(CrashError):
-                    await self.store(Dying(self.projections, after=detail))
+                    await self.store(Dying(await self.restarted(), after=detail))
             case "other code":
                 await self.store(Lying(self.projections), detail)
             case "rebuild":
@@ -185,9 +185,7 @@ class Life:
             if chunks == dies_after:
                 raise CrashError
 
-        rebuilding = Rebuilding(
-            self.log, self.origin, code_version="1", advance=advance
-        )
+        rebuilding = Rebuilding(self.origin, code_version="1", advance=advance)
         with (
             suppress(CrashError),
             patch.object(rebuild, "STEP_EVENTS", 2),

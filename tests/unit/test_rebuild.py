@@ -82,8 +82,8 @@ def positions(snapshots: list[Snapshot]) -> dict[str, list[int]]:
 async def test_what_other_code_has_stored_is_due() -> None:
     log = await filled()
     await stored(log, origin_of(log, Counted()))
-    assert await due(log, origin_of(log, Counted()), events=0) == []
-    (only,) = await due(log, origin_of(log, CountedTwice()), events=EVENTS)
+    assert await due(origin_of(log, Counted()), events=0) == []
+    (only,) = await due(origin_of(log, CountedTwice()), events=EVENTS)
     assert (only.name, only.version, only.stored) == ("counted", 2, None)
     assert (only.label, only.others) == ("counted:2:", ("counted:1:",))
     assert only.events == EVENTS
@@ -91,8 +91,8 @@ async def test_what_other_code_has_stored_is_due() -> None:
 
 async def test_what_is_far_behind_is_due() -> None:
     log = await filled()
-    assert await due(log, origin_of(log), events=EVENTS) == []
-    (only,) = await due(log, origin_of(log), events=EVENTS - 1)
+    assert await due(origin_of(log), events=EVENTS) == []
+    (only,) = await due(origin_of(log), events=EVENTS - 1)
     assert (only.name, only.stored, only.others) == ("resources", None, ())
 
 
@@ -102,7 +102,6 @@ async def test_a_rebuild_leaves_a_start_without_a_tail_and_the_old_snapshots() -
     told: list[tuple[int, int]] = []
     origin = origin_of(log, CountedTwice())
     rebuilding = Rebuilding(
-        log,
         origin,
         code_version="1",
         advance=lambda done, all_: told.append((done, all_)),
@@ -134,14 +133,14 @@ async def test_an_interrupted_rebuild_is_gone_on_with(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await Rebuilding(log, origin, code_version="1", advance=interrupt).run(events=0)
+        await Rebuilding(origin, code_version="1", advance=interrupt).run(events=0)
     assert positions(await log.snapshots()) == {
         "resources:1:": [28, 14],
         "counted:1:": [28, 14],
     }
     seen: list[int] = []
     again = Rebuilding(
-        log, origin, code_version="1", advance=lambda _, total: seen.append(total)
+        origin, code_version="1", advance=lambda _, total: seen.append(total)
     )
     assert await again.run(events=0) == ["resources", "counted"]
     assert set(seen) == {EVENTS - 28}
@@ -152,7 +151,7 @@ async def test_an_interrupted_rebuild_is_gone_on_with(
 
 async def test_what_stops_does_not_keep_the_others_from_being_rebuilt() -> None:
     log = await filled()
-    rebuilding = Rebuilding(log, origin_of(log, Stopping()), code_version="1")
+    rebuilding = Rebuilding(origin_of(log, Stopping()), code_version="1")
     assert await rebuilding.run(events=0) == ["resources", "counted"]
     assert positions(await log.snapshots()) == {"resources:1:": [EVENTS]}
 
@@ -169,7 +168,7 @@ async def test_a_rebuild_waits_for_who_is_saving(
         return None if next(busy) else await save(*args, **more)
 
     monkeypatch.setattr(log, "save_snapshot", saved)
-    rebuilding = Rebuilding(log, origin_of(log), code_version="1")
+    rebuilding = Rebuilding(origin_of(log), code_version="1")
     assert await rebuilding.run(events=0) == ["resources"]
     monkeypatch.setattr(log, "save_snapshot", lambda *_, **__: nothing())
     await log.drop_snapshots()

@@ -311,12 +311,27 @@ def test_an_event_newer_than_readable_is_refused() -> None:
         assert caught.value.position == 1
 
 
+@pytest.mark.parametrize("schemas", [Schemas(), Schemas([], [rename])])
+def test_a_schema_version_that_nobody_writes_is_refused(schemas: Schemas) -> None:
+    with pytest.raises(SchemaError, match="in schema version 0 of Dataplane"):
+        schemas.current([event(version=0)])
+
+
 def test_a_readable_newer_event_is_as_it_is_stored() -> None:
     schemas = Schemas([evstore.Schema("Dataplane", 2, readable=3)], [rename])
     newer = event(version=3)
     assert schemas.current([newer]) == [newer]
     with pytest.raises(SchemaError, match="writes 2"):
         schemas.check_writable(newer.key, 3)
+
+
+def test_a_state_of_newer_events_is_not_taken_over() -> None:
+    newest = {"Dataplane": 2}
+    assert Schemas([], [rename]).can_read(newest)
+    assert Schemas([evstore.Schema("Dataplane", readable=2)]).can_read(newest)
+    assert AS_STORED.can_read(newest)
+    assert not Schemas().can_read(newest)
+    assert not Schemas([], [rename]).can_read({"Dataplane": 2, "Mesh": 2})
 
 
 # What tells upcasters apart.
