@@ -120,7 +120,8 @@ class SchemaError(StoreError):
     """The database, or an event in it, is in no shape that this program knows.
 
     `position` is that of the event that cannot be read: it is newer than the program,
-    or an upcaster failed for it. None where it is about the database, or about a write.
+    an upcaster failed for it, or a projection of one's own has stopped at it. None where
+    it is about the database, or about a write.
     """
 
     def __init__(self, message: str = "", *, position: int | None = None) -> None:

@@ -13,21 +13,21 @@ from __future__ import annotations
 
 import logging
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from evstore.errors import InvalidError, SchemaError, UnavailableError
 from evstore.model import Operation
-from evstore.redaction import announcement_of, redacted_event
+from evstore.redaction import announcement_of
 
+from .gone import Gone
 from .projection import Definition, Projection, definitions_of, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from evstore.model import Event, Head, StoredEvent
-    from evstore.redaction import Announcement
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +59,6 @@ class ProjectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     tainted: bool = False
 
 
-class _Announced(NamedTuple):
-    """What goes from an event, and the event that announces it."""
-
-    by: StoredEvent
-    announced: Announcement
-
-
 class Custom:
     """One projection of one's own, at one place.
 
@@ -82,9 +75,7 @@ class Custom:
         self.definition = definition
         self._wrap = wrap
         self._state = definition.beginning()
-        # What was announced to go from events, and from which it was seen to be gone.
-        self._announced: dict[int, list[_Announced]] = {}
-        self._redacted: dict[int, StoredEvent] = {}
+        self._gone = Gone()
 
     @property
     def projection(self) -> Projection[Any]:
@@ -176,7 +167,7 @@ class Custom:
         self.stopped = None
         self.tainted = False
         self._state = state
-        self._redacted = {}
+        self._gone = Gone()
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
         """Fold the events after `head`; those before it are passed over."""
@@ -214,18 +205,15 @@ class Custom:
 
         Returns how many were folded, the state, and what was raised.
         """
-        fold, wrap = self.projection.fold, self._wrap
+        fold, wrap, left_of = self.projection.fold, self._wrap, self._gone.left_of
         never_none = self.definition.never_none
         state = self._state
         folded = 0
         try:
-            for stored in events:
-                event = self._as_announced(stored) if self._announced else stored
+            for event in events:
                 if event.operation is Operation.REDACTED and self._taints(event):
                     break
-                if event.body_digest is not None:
-                    self._redacted[event.position] = event
-                state = fold(state, wrap(event))
+                state = fold(state, wrap(left_of(event)))
                 if state is None and never_none:
                     raise TypeError(_NOTHING)  # noqa: TRY301
                 folded += 1
@@ -242,8 +230,7 @@ class Custom:
             return False
         if self.stopped is not None and announced.position > self.stopped.position:
             return False
-        seen = self._redacted.get(announced.position)
-        return seen is None or not announced.done(seen)
+        return not self._gone.lacks(announced)
 
     def _look_back(self, events: Sequence[StoredEvent]) -> None:
         """Begin again where a redaction changes what it stopped at, or came from."""
@@ -266,25 +253,12 @@ class Custom:
 
     def _note(self, events: Sequence[StoredEvent]) -> None:
         """Remember what is announced to go, for when all of it is folded again."""
-        for event in events:
-            announced = announcement_of(event)
-            if announced is not None:
-                known = self._announced.setdefault(announced.position, [])
-                known.append(_Announced(event, announced))
+        self._gone.note(events)
         self.head = events[-1].head
 
     def learn(self, other: Custom) -> None:
-        """Know of what another one of the same log has met in the way of redactions."""
-        for position, announced in other._announced.items():
-            mine = self._announced.setdefault(position, [])
-            mine += [each for each in announced if each not in mine]
-
-    def _as_announced(self, event: StoredEvent) -> StoredEvent:
-        """Return an event without what is known to go from it."""
-        for by, announced in self._announced.get(event.position, ()):
-            if not announced.done(event):
-                event = redacted_event(event, by, announced)
-        return event
+        """Know of the redactions that another one of the same log has met."""
+        self._gone.learn(other._gone)
 
     # The end of it.
 
@@ -307,7 +281,7 @@ class Custom:
                 f"projection {self.name} stopped at position {self.stopped.position}: "
                 f"{self.stopped.cause}; correct it and raise its version"
             )
-            raise SchemaError(message)
+            raise SchemaError(message, position=self.stopped.position)
         if self.tainted:
             message = (
                 f"projection {self.name} is folded again, as something was redacted"

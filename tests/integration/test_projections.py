@@ -291,8 +291,7 @@ async def test_heartbeats_tell_the_projections(backend: Backend) -> None:
     async with backend.open(projections=[Touchy(), ByTag()]) as store:
         await until(lambda: store._vitals._presence.beaten_at is not None)
         (instance,) = await store.instances()
-        if backend.name == "memory":
-            assert instance.projections == ("resources:1:", "touchy:2:", "by-tag:1:")
+        assert instance.projections == ("resources:1:", "touchy:2:", "by-tag:1:")
 
 
 async def test_drift_is_who_had_another_digest_at_the_same_position(
@@ -321,7 +320,7 @@ async def test_drift_is_who_had_another_digest_at_the_same_position(
 
 async def test_an_instance_that_was_not_seen_for_long_is_no_drift() -> None:
     async with evstore.open() as store:
-        log = store._log
+        log = store._stored
         assert isinstance(log, MemoryLog)
         await create(store, "one")
         forged = Instance(id=uuid4(), position=1, digest=b"x" * 32, code_version="0")

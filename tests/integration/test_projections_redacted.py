@@ -199,6 +199,10 @@ async def test_one_announced_while_the_log_is_read_is_not_missed(
         assert view == await of_the_log(store, Passwords())
 
 
+async def fail(*_: object, **__: object) -> bool:
+    raise UnavailableError
+
+
 @asynccontextmanager
 async def half_done(backend: Backend) -> AsyncGenerator[Store]:
     """Open a store on a log with a redaction that was announced and not done."""
@@ -206,11 +210,8 @@ async def half_done(backend: Backend) -> AsyncGenerator[Store]:
         first = await create(store, "one")
         await create(store, "two", password="other")
 
-        async def fail(*_: object, **__: object) -> bool:
-            raise UnavailableError
-
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(store._log, "redact", fail)
+            patch.setattr(store._stored, "redact", fail)
             with pytest.raises(UnavailableError):
                 await redact(store, "one", first.version)
         yield store
@@ -336,3 +337,42 @@ async def test_it_is_tried_again_where_the_log_cannot_be_read(
         view = await view_of(store, Passwords)
         assert calls > 3
         assert view == await of_the_log(store, Passwords())
+
+
+@evstore.upcaster("Secret", from_version=1)
+def nested(body: dict[str, Any]) -> dict[str, Any]:
+    """Move the password to where a redaction of what is stored does not name it."""
+    spec = body["spec"] and {"login": {"secret": body["spec"]["password"]}}
+    return {**body, "spec": spec}
+
+
+class Nested(Passwords):
+    """The same of bodies in the newer shape."""
+
+    name = "nested"
+
+    def fold(self, state: dict[str, list[str]], event: Event) -> dict[str, list[str]]:
+        if event.operation != "redacted" and event.spec is not None:
+            state.setdefault(event.name, []).append(event.spec["login"]["secret"])
+        return state
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["done", "unfinished"])
+async def test_bodies_in_another_shape_lose_it_as_well(
+    small: Backend, monkeypatch: pytest.MonkeyPatch, *, done: bool
+) -> None:
+    async with small.open() as store:
+        first = await create(store, "one")
+        await create(store, "two", password="other")
+    async with small.open(upcasters=[nested], projections=[Nested()]) as store:
+        assert store.view(Nested)["one"] == [SECRET]
+        if done:
+            await redact(store, "one", first.version)
+        else:
+            monkeypatch.setattr(store._stored, "redact", fail)
+            with pytest.raises(UnavailableError):
+                await redact(store, "one", first.version)
+        expected = {"redactions": [], "one": [MARK], "two": ["other"]}
+        assert await view_of(store, Nested) == expected
+        async with small.open(upcasters=[nested], projections=[Nested()]) as late:
+            assert await view_of(late, Nested) == expected
