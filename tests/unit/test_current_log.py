@@ -11,6 +11,7 @@ import pytest
 from events import History, collected, create, key, update
 from evstore.codec import body_digest
 from evstore.commit.changes import Redact
+from evstore.commit.live import LiveState
 from evstore.errors import SchemaError
 from evstore.folds.projection import Projections
 from evstore.log import MemoryLog
@@ -18,6 +19,7 @@ from evstore.log.current import current_log
 from evstore.model import ANY
 from evstore.redaction import redact
 from evstore.schemas import AS_STORED, Schemas, upcaster
+from evstore.watching.tail import Tail
 
 if TYPE_CHECKING:
     from evstore.log import Log
@@ -71,14 +73,14 @@ def newer(event: StoredEvent) -> StoredEvent:
     return msgspec.structs.replace(event, schema_version=3)
 
 
-async def state(log: Log, *, after: int = 0) -> list[Any]:
+async def state(log: Log) -> list[Any]:
     """Return the specs of a state, folded by following and by a replay."""
     followed = Projections(log.genesis)
     while events := await log.read_on(followed.head):
         followed.apply(events)
     replayed = Projections(log.genesis)
     for chunk in [
-        chunk async for chunk in log.replay(after=after, until=followed.position)
+        chunk async for chunk in log.replay(after=0, until=followed.position)
     ]:
         replayed.apply(chunk)
     found = list(replayed.resources)
@@ -160,3 +162,27 @@ async def test_what_lies_before_an_unreadable_event_is_read(
 async def gather(log: Log, found: list[int], *, reverse: bool) -> None:
     async for chunk in log.read(reverse=reverse):
         found += [event.position for event in chunk]
+
+
+async def test_a_state_made_anew_goes_as_far_as_can_be_read(
+    stored: MemoryLog, history: History, log: Log
+) -> None:
+    history.transaction(create(WEB))
+    both = history.transaction(create(key("a")), create(key("b")))
+    events = [*history.events[:1], both[0], newer(both[1])]
+    await stored.append(events, after=stored.genesis)
+    lost = History(MemoryLog().genesis)
+    lost.transaction(create(key("lost")))
+    tail = Tail(1, events_max=10)
+    live = LiveState(log, lost.projections, tail, Schemas([], [nest]))
+    await live.catch_up()
+    assert [record.key for record in live.projections.resources] == [WEB]
+    assert live.projections.head == events[0].head
+    assert (tail.generation, tail.position) == (1, 1)
+    with pytest.raises(SchemaError, match="position 3"):
+        tail.check_readable()
+    # Once the log is another one again, it is read on.
+    stored._events[2] = both[1]
+    await live.catch_up()
+    tail.check_readable()
+    assert live.projections.position == 3
