@@ -187,6 +187,10 @@ async def test_a_revert_puts_back_the_shape_as_well(
         await store.revert(commit=len(old) + 1)
         assert (await versions(store))[-2:] == [2, 1]
         assert (await bodies(store))[-1] == old[0]
+        await store.delete("Dataplane", "web", mesh="default")
+        await store.revert(to=len(old) + 1)
+        assert (await versions(store))[-2:] == [1, 2]
+        await store.revert(to=1)
     async with backend.open(upcasters=V2) as newer:
         web = await newer.get("Dataplane", "web", mesh="default")
         assert web.spec == {"address": "10.0.0.1"}
@@ -383,6 +387,9 @@ async def test_an_export_made_again_keeps_schema_versions(
             tx.create("Dataplane", "again", mesh="default", spec={})
             tx.update(Key(type="Dataplane", mesh="default", name="again"), status={})
         assert (await versions(store))[len(old) :] == [7, 7]
+        await store.create("Dataplane", "more", spec={})
+        await store.create("Mesh", "more", spec={})
+        assert (await versions(store))[len(old) + 2 :] == [7, 1]
 
 
 def test_a_blocking_store_takes_upcasters(postgres_config: Config) -> None:
