@@ -1,4 +1,4 @@
-"""How long others leave an instance what it holds, asked by a thread at any moment."""
+"""What an instance tells of itself, and how long others leave it what it holds."""
 
 from __future__ import annotations
 
@@ -40,3 +40,17 @@ async def test_an_id_is_given_up_while_a_thread_asks(
     monkeypatch.setattr(instance, "boot_microseconds", meanwhile)
     assert presence.seconds_left(given_up) > 50, "it was its own when it was asked"
     assert presence.seconds_left(given_up) == 0
+
+
+async def test_each_heartbeat_tells_the_projections_of_its_moment() -> None:
+    log = MemoryLog()
+    live = LiveState(log, Projections(log.genesis), Tail(0, events_max=100))
+    labels = ["resources:1:"]
+    presence = Presence(log, Committer(log, live, Limits()), lambda: labels)
+    await presence._record(boot_microseconds())
+    assert [each.projections for each in await log.instances()] == [("resources:1:",)]
+    labels.append("services:2:ab")
+    await presence._record(boot_microseconds())
+    (seen,) = await log.instances()
+    assert (seen.id, seen.projections) == (presence.id, tuple(labels))
+    assert seen.knows == 0, "there is no database"
