@@ -22,15 +22,9 @@ from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, Head, Operation, StoredEvent
 from evstore.tally import tally
 
-from .contract import (
-    CHUNK_EVENTS,
-    SNAPSHOTS_KEPT,
-    AuditedEvent,
-    HeadMovedError,
-    Instance,
-    Snapshot,
-    Stamp,
-)
+from .contract import CHUNK_EVENTS, SNAPSHOTS_KEPT
+from .failures import HeadMovedError
+from .shapes import AuditedEvent, Instance, Snapshot, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import (

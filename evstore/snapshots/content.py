@@ -123,11 +123,10 @@ def folds_of(projections: Projections) -> list[Fold]:
 class BuiltIn:
     """Resources and request ids: together, since a start needs both at one place."""
 
-    name: Final = BUILT_IN
-    version: Final = RESOURCES_VERSION
-    stopped: Final = False
-
     def __init__(self, projections: Projections) -> None:
+        self.name: Final = BUILT_IN
+        self.version: Final = RESOURCES_VERSION
+        self.stopped: Final = False
         self._projections = projections
 
     @property

@@ -12,7 +12,7 @@ from evstore.background import background
 from evstore.clock import OffsetClock, boot_microseconds
 from evstore.codec import genesis_hash
 from evstore.errors import UnavailableError
-from evstore.log.contract import Connections, Instance
+from evstore.log.shapes import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import integrity, snapshots as stored, statements
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from evstore.config import Config
-    from evstore.log.contract import AuditedEvent, Snapshot, Stamp
+    from evstore.log.shapes import AuditedEvent, Snapshot, Stamp
     from evstore.tally import Activity, Storage
 
     from .writer import Turn

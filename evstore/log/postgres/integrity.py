@@ -9,12 +9,9 @@ import msgspec
 from psycopg import errors, sql
 
 from evstore.errors import ConfigError
-from evstore.log.contract import (
-    CHUNK_BYTES_MAX,
-    CHUNK_EVENTS,
-    AuditedEvent,
-    UnreadableError,
-)
+from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS
+from evstore.log.failures import UnreadableError
+from evstore.log.shapes import AuditedEvent
 
 from . import statements
 

@@ -15,7 +15,7 @@ import msgspec
 import psycopg
 
 from evstore.errors import SchemaError
-from evstore.log.contract import Instance
+from evstore.log.shapes import Instance
 
 from . import migrations, statements
 from .connections import connect, translated

@@ -9,7 +9,8 @@ from weakref import WeakSet
 import msgspec
 from psycopg import IsolationLevel, sql
 
-from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS, ForeignLogError
+from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS
+from evstore.log.failures import ForeignLogError
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import statements

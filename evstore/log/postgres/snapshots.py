@@ -10,7 +10,8 @@ from uuid import uuid4
 from psycopg import Rollback, sql
 
 from evstore.codec import genesis_hash
-from evstore.log.contract import SNAPSHOTS_KEPT, Snapshot, Stamp
+from evstore.log.contract import SNAPSHOTS_KEPT
+from evstore.log.shapes import Snapshot, Stamp
 from evstore.model import Head
 
 from . import statements
