@@ -34,6 +34,7 @@ from . import (
     resources,
     reverting,
     settings,
+    snapshot,
     stats,
     watch,
 )
@@ -166,6 +167,7 @@ def _main(
 
 
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(settings.app, name="config")
 app.command(name="doctor")(doctor.doctor)
 app.command(name="dev")(dev.dev)

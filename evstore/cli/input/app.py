@@ -47,6 +47,15 @@ def load_app(reference: str) -> App:
     return app
 
 
+def app_of(reference: str | None) -> App | None:
+    """Return the App that --app names; None where it is not given.
+
+    Raises:
+        UsageError: it does not lead to an App.
+    """
+    return None if reference is None else load_app(reference)
+
+
 def _imported(module_name: str, reference: str) -> ModuleType:
     here = os.getcwd()  # noqa: PTH109 - as in sys.path, a text
     if sys.path[:1] not in ([here], [""]):

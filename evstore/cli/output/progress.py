@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from evstore.cli.session import on_terminal
@@ -42,6 +42,25 @@ def progress(
     with rich.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(title, total=total)
         yield lambda done: shown.update(task, completed=done)
+
+
+@contextmanager
+def folding(title: str) -> Generator[Callable[[int, int], None]]:
+    """Give a function that takes how many events are done, and of how many.
+
+    The bar is there from its first call on.
+    """
+    with ExitStack() as stack:
+        advance: Callable[[int], None] | None = None
+
+        def told(done: int, total: int) -> None:
+            nonlocal advance
+            if advance is None:
+                bar = progress(title, total=total, unit="events")
+                advance = stack.enter_context(bar)
+            advance(done)
+
+        yield told
 
 
 def _rate() -> ProgressColumn:
