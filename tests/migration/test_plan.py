@@ -187,6 +187,7 @@ def test_the_command_shows_a_plan(
         "knows": 1,
         "position": 0,
         "behind": 0,
+        "projections": [],
     }
 
 
