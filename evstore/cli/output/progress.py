@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from evstore.cli.session import on_terminal
@@ -42,6 +42,25 @@ def progress(
     with rich.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(title, total=total)
         yield lambda done: shown.update(task, completed=done)
+
+
+@contextmanager
+def progress_towards(title: str) -> Generator[Callable[[int, int], None]]:
+    """Give a function that takes how many events are done, and of how many.
+
+    The bar appears with the first call: before that nobody knows the total.
+    """
+    with ExitStack() as stack:
+        shown: Callable[[int], None] | None = None
+
+        def advance(done: int, total: int) -> None:
+            nonlocal shown
+            if shown is None:
+                bar = progress(title, total=total, unit="events")
+                shown = stack.enter_context(bar)
+            shown(done)
+
+        yield advance
 
 
 def _rate() -> ProgressColumn:
