@@ -35,6 +35,7 @@ from . import (
     resources,
     reverting,
     settings,
+    snapshot,
     stats,
     watch,
 )
@@ -167,6 +168,7 @@ def _main(
 
 
 app.add_typer(migrate.app, name="migrate")
+app.add_typer(snapshot.app, name="snapshot")
 app.add_typer(projection.app, name="projection")
 app.add_typer(settings.app, name="config")
 app.command(name="doctor")(doctor.doctor)

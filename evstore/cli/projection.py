@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .input.app import load_app
+from .input.app import app_of
 from .input.times import past_moment
 from .options import AppName, At, Output, ShowSecrets
-from .output.progress import progress_towards
+from .output.progress import folding
 from .output.projecting import (
     check_document,
     diff_document,
@@ -65,11 +65,11 @@ def status(
     from evstore.maintenance import projections_status
 
     config = quiet(config_of(context))
-    given = _loaded(app_name)
+    given = app_of(app_name)
     _known(given, ())
 
     async def work() -> ProjectionsStatus:
-        with progress_towards("folding") as advance:
+        with folding("folding") as advance:
             return await projections_status(config, given, advance=advance)
 
     found = run(work)
@@ -97,11 +97,11 @@ def verify(
     from evstore.maintenance import verify_projections
 
     config = quiet(config_of(context))
-    given = _loaded(app_name)
+    given = app_of(app_name)
     wanted = _known(given, names or ())
 
     async def work() -> ProjectionVerification:
-        with progress_towards("replaying") as advance:
+        with folding("replaying") as advance:
             return await verify_projections(
                 config, given, names=wanted, advance=advance
             )
@@ -138,16 +138,16 @@ def diff(
 
     config = quiet(config_of(context))
     moment = past_moment(at, "--at")
-    given = _loaded(app_name)
+    given = app_of(app_name)
     if given is None:
         raise UsageError("name the new code: --app module:factory")
     _known(given, [name])
-    other = _loaded(against, option="--against")
+    other = app_of(against, option="--against")
     if other is not None:
         _known(other, [name], option="--against")
 
     async def work() -> ProjectionDiff:
-        with progress_towards("replaying") as advance:
+        with folding("replaying") as advance:
             return await projection_diff(
                 config, name, given, against=other, at=moment, advance=advance
             )
@@ -180,10 +180,6 @@ def _tell(found: ProjectionDiff, output: Format, *, show_secrets: bool) -> None:
         )
 
 
-def _loaded(reference: str | None, option: str = "--app") -> App | None:
-    return None if reference is None else load_app(reference, option=option)
-
-
 def _known(given: App | None, names: Sequence[str], option: str = "--app") -> list[str]:
     """Return these names of projections, all of them where there are none.
 
@@ -191,13 +187,10 @@ def _known(given: App | None, names: Sequence[str], option: str = "--app") -> li
         UsageError: there is no such projection, or the app is not in order.
     """
     from evstore.errors import InvalidError
-    from evstore.maintenance.folding import projections_named
-    from evstore.schemas import Schemas
+    from evstore.maintenance.programs import Program
 
     try:
-        if given is not None:
-            Schemas(given.types, given.upcasters)
-        return projections_named(given, names)
+        return Program(given).named(names)
     except InvalidError as error:
         message = str(error)
         if given is None:

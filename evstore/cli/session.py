@@ -88,13 +88,19 @@ def quiet(config: Config) -> Config:
     """
     if config.type == "memory":
         say(f"warning: {_VOLATILE}")
-    limits = msgspec.structs.replace(config.evstore.limits, start_timeout=0)
+    config = prompt(config)
     evstore = msgspec.structs.replace(
         config.evstore,
         heartbeat_interval=0,
         snapshots=msgspec.structs.replace(config.evstore.snapshots, every_events=0),
-        limits=limits,
     )
+    return msgspec.structs.replace(config, evstore=evstore)
+
+
+def prompt(config: Config) -> Config:
+    """Return the configuration for what does not wait for a server that is down."""
+    limits = msgspec.structs.replace(config.evstore.limits, start_timeout=0)
+    evstore = msgspec.structs.replace(config.evstore, limits=limits)
     return msgspec.structs.replace(config, evstore=evstore)
 
 

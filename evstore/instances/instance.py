@@ -97,6 +97,8 @@ class Presence:
         self._tried_at = -sys.maxsize
         self._silent = False
         self._demanded = False
+        self._closed = False
+        self._beating = anyio.Lock()
         self._stirred = anyio.Event()
         self._tried = anyio.Event()
 
@@ -149,6 +151,27 @@ class Presence:
         self._demanded = True
         self._stirred.set()
 
+    async def aclose(self) -> None:
+        """Beat no more, and have the log forget this instance: it runs no longer.
+
+        In 2 s at most, and never fails: a heartbeat that stays counts for as long as it
+        would have, had the process died. So it is left where something is held still: a
+        body that has not ended in time must not have others beside it at once.
+        """
+        if self._standing:
+            return
+        self._closed = True
+        # Nothing is held by it from here on, whoever still asks.
+        self.beaten_at = None
+        if self._tried_at == -sys.maxsize:
+            return
+        with anyio.move_on_after(BEAT_SECONDS_MAX, shield=True):
+            async with self._beating:
+                try:
+                    await self._log.expire(self.id, seconds=0)
+                except StoreError as error:
+                    logger.warning("the last heartbeat stays for a minute: %s", error)
+
     def _was_seen(self, seconds: float) -> bool:
         if self.beaten_at is None:
             return False
@@ -162,7 +185,7 @@ class Presence:
             self._tried.set()
 
     async def _keep_beating(self, interval: float) -> None:
-        while True:
+        while not self._closed:
             period = min(interval or math.inf, self._ttl / BEATS_PER_TTL)
             if self._silent:
                 period /= BEATS_PER_TTL
@@ -188,13 +211,14 @@ class Presence:
         failure: object = f"no answer in {limit:g} s"
         self._tried_at = boot_microseconds()
         with anyio.move_on_after(limit, shield=True):
-            try:
-                await self._record(self._tried_at)
-            except StoreError as error:
-                failure = error
-            else:
-                failure = None
-                await self._tend()
+            async with self._beating:
+                try:
+                    await self._record(self._tried_at)
+                except StoreError as error:
+                    failure = error
+                else:
+                    failure = None
+                    await self._tend()
         if failure and not self._silent:
             logger.warning("no heartbeat recorded, will try again: %s", failure)
         self._silent = failure is not None
@@ -242,8 +266,8 @@ class Presence:
         )
         known = self.beaten_at is not None
         stands = await self._log.beat(instance, renewal=known)
-        if self.id != instance.id:
-            return  # resigned meanwhile: this heartbeat is nobody's
+        if self.id != instance.id or self._closed:
+            return  # resigned or closed meanwhile: this heartbeat is nobody's
         if stands:
             self.beaten_at = sent
             return

@@ -1,4 +1,4 @@
-"""Work that needs no open store: migrations, rights, a doctor, proof, statistics."""
+"""Work that needs no open store: migrations, snapshots, rights, a doctor, proof, statistics."""
 
 from .comparing import (
     Discrepancy,
@@ -13,30 +13,53 @@ from .migrating import (
     MigrationPlan,
     MigrationReport,
     MigrationStatus,
+    PlannedRebuild,
     PlannedStep,
+    StoredProjection,
     migrate_up,
     migration_plan,
     migration_status,
 )
 from .previewing import ProjectionDiff, projection_diff
 from .proving import anchor, verify
+from .snapshots import (
+    Belonging,
+    CreatedSnapshot,
+    StoredSnapshot,
+    Verdict,
+    VerifiedSnapshot,
+    create_snapshots,
+    drop_snapshots,
+    list_snapshots,
+    verify_snapshots,
+)
 from .standing import ProjectionsStatus, ProjectionStanding, projections_status
 
 __all__ = [
+    "Belonging",
+    "CreatedSnapshot",
     "Discrepancy",
     "MigrationPlan",
     "MigrationReport",
     "MigrationStatus",
+    "PlannedRebuild",
     "PlannedStep",
     "ProjectionCheck",
     "ProjectionDiff",
     "ProjectionStanding",
     "ProjectionVerification",
     "ProjectionsStatus",
+    "StoredProjection",
+    "StoredSnapshot",
+    "Verdict",
+    "VerifiedSnapshot",
     "anchor",
+    "create_snapshots",
     "doctor",
+    "drop_snapshots",
     "grant",
     "grants",
+    "list_snapshots",
     "migrate_up",
     "migration_plan",
     "migration_status",
@@ -45,4 +68,5 @@ __all__ = [
     "stats",
     "verify",
     "verify_projections",
+    "verify_snapshots",
 ]

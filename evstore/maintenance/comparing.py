@@ -10,21 +10,12 @@ import msgspec
 from evstore.folds.projection import BUILT_IN
 from evstore.folds.projections import RESOURCES_VERSION
 from evstore.snapshots.content import folds_of
+from evstore.snapshots.start import refold
 
-from .finding import (
-    differing_member,
-    differing_request,
-    differing_resource,
-    event_missed,
-)
-from .folding import (
-    custom_of,
-    fold_tainted,
-    following,
-    origin_on,
-    projections_named,
-)
-from .standing import digest_of, stopped_of
+from .differing import first_difference
+from .finding import event_missed, event_that_set
+from .folding import custom_of, digest_of, following, stopped_of
+from .programs import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,10 +27,8 @@ if TYPE_CHECKING:
     from evstore.folds.projections import Projections
     from evstore.log import Instance
     from evstore.model import StoredEvent
-    from evstore.snapshots.content import Fold
     from evstore.snapshots.start import Origin
 
-    from .finding import Found
     from .folding import Advance
 
 
@@ -130,8 +119,9 @@ async def verify_projections(
             event is in a shape that it does not know.
         UnavailableError: the log cannot be read.
     """
-    wanted = projections_named(app, names)
-    async with origin_on(config, app, names=wanted) as origin:
+    program = Program(app)
+    wanted = program.named(names)
+    async with program.origin(config, names=wanted, drops=False) as origin:
         log = origin.log
         # Before the head: no instance that is asked now can be ahead of it then.
         told = await log.instances() if BUILT_IN in wanted else []
@@ -150,14 +140,14 @@ async def verify_projections(
                 if advance is not None:
                     advance(replayed.position, head)
         for projections in (started, replayed):
-            await fold_tainted(log, projections)
+            await refold(log, projections)
         checks: list[ProjectionCheck] = []
         discrepancies: list[Discrepancy] = []
-        for fold, other in zip(folds_of(replayed), folds_of(started), strict=True):
+        for fold in folds_of(replayed):
             if fold.name not in wanted:
                 continue
             digest = digest_of(fold)
-            found = await _compared(origin, replayed, started, fold, other)
+            found = await _compared(origin, replayed, started, fold.name)
             discrepancies += found
             checks.append(
                 ProjectionCheck(
@@ -184,35 +174,28 @@ async def verify_projections(
 
 
 async def _compared(
-    origin: Origin,
-    replayed: Projections,
-    started: Projections,
-    fold: Fold,
-    other: Fold,
+    origin: Origin, replayed: Projections, started: Projections, name: str
 ) -> list[Discrepancy]:
     """Return how a fold differs that has begun from a snapshot, if it does."""
-    found: Found | None
     position = replayed.position
-    if fold.name == BUILT_IN:
-        found = await differing_resource(
-            origin.log, replayed.resources, started.resources, until=position
-        ) or differing_request(replayed.requests, started.requests)
+    event: int | None
+    stops = _stops(replayed, name), _stops(started, name)
+    if any(stops):
+        if stops[0] == stops[1]:
+            return []
+        what = "whether it runs"
+        event = min(each.position for each in stops if each is not None)
     else:
-        custom, begun = custom_of(replayed, fold.name), custom_of(started, fold.name)
-        if custom.running and begun.running:
-            found = await differing_member(origin, custom, begun)
-        elif custom.stopped == begun.stopped:
-            found = None
-        else:
-            # One of the two has stopped somewhere, and the other has not.
-            places = [each.stopped for each in (custom, begun) if each.stopped]
-            found = ("whether it runs", min(place.position for place in places))
-    if found is None:
-        return []
-    what, event = found
-    return [
-        Discrepancy(projection=other.name, position=position, what=what, event=event)
-    ]
+        found = first_difference(replayed, started, name)
+        if found is None:
+            return []
+        what = found
+        event = await event_that_set(origin, replayed, started, name, what)
+    return [Discrepancy(projection=name, position=position, what=what, event=event)]
+
+
+def _stops(projections: Projections, name: str) -> Stopped | None:
+    return None if name == BUILT_IN else custom_of(projections, name).stopped
 
 
 async def _of_instance(

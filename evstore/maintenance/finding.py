@@ -1,57 +1,58 @@
-"""Where two states of one log differ first, and the event that should have set that."""
+"""The event that should have set what differs between two states of one log."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
 from evstore.codec import DIGEST_MODULUS
+from evstore.folds.projection import BUILT_IN
 from evstore.folds.resources import digest_term
 from evstore.model import ANY, Filter
 from evstore.past.history import record_of
-from evstore.values.diff import differences, same
+from evstore.values.diff import same
 
+from .differing import plain
 from .folding import custom_of
 
 if TYPE_CHECKING:
-    from evstore.folds.custom import Custom
-    from evstore.folds.requests import Requests
-    from evstore.folds.resources import Resources
+    from evstore.folds.projections import Projections
     from evstore.log import Log
     from evstore.model import StoredEvent
     from evstore.snapshots.start import Origin
 
-    # What differs, and the position of the event that should have set it.
-    Found = tuple[str, int | None]
-
-_LOOKED_UP_MAX = 500
+_LOOKED_UP_MAX: Final = 500
+_KEY_SLASHES: Final = 2
 
 
-async def differing_resource(
-    log: Log, right: Resources, other: Resources, *, until: int
-) -> Found | None:
-    """Return the first key, by type, mesh and name, whose resource is another one."""
-    keys = {each.key for each in right} | {each.key for each in other}
-    wrong = [key for key in keys if right.get(key) != other.get(key)]
-    if not wrong:
+async def event_that_set(
+    origin: Origin, right: Projections, other: Projections, name: str, what: str
+) -> int | None:
+    """Return the event that should have set `what`, a `first_difference` of the two.
+
+    Of a resource it is the last event up to there. Of a state of one's own it is the
+    last that changes the member in a replay, and of what is in a list the last that
+    changes the list: elements have no names. None where that cannot be told: the replay
+    never has it.
+
+    Raises:
+        UnavailableError: the log cannot be read.
+    """
+    if name != BUILT_IN:
+        states = [plain(custom_of(each, name).freeze()) for each in (right, other)]
+        names = max((_enclosing(what, state) for state in states), key=len)
+        return await _last_change(origin, name, names, until=right.position)
+    if what.startswith("request "):
+        known = right.requests.get(what.removeprefix("request "))
+        return None if known is None else known.commit
+    if what.count("/") != _KEY_SLASHES:
         return None
-    key = min(wrong, key=lambda text: text.split("/"))
-    type_, mesh, name = key.split("/")
-    where = Filter(type=type_, mesh=mesh, name=name)
-    events = await log.latest(where=where, until=until)
-    return key, events[0].position if events else None
-
-
-def differing_request(right: Requests, other: Requests) -> Found | None:
-    """Return the first request id of which something else is remembered."""
-    mine, theirs = dict(right.items()), dict(other.items())
-    for id_ in mine | theirs:
-        if mine.get(id_) != theirs.get(id_):
-            known = mine.get(id_)
-            return f"request {id_}", None if known is None else known.commit
-    return None
+    type_, mesh, own = what.split("/")
+    where = Filter(type=type_, mesh=mesh, name=own)
+    events = await origin.log.latest(where=where, until=right.position)
+    return events[0].position if events else None
 
 
 async def event_missed(
@@ -77,33 +78,6 @@ def _term(event: StoredEvent | None) -> int:
     """Return what a resource adds to the digest, by its last event."""
     record = None if event is None else record_of(event)
     return 0 if record is None else digest_term(record)
-
-
-async def differing_member(
-    origin: Origin, right: Custom, other: Custom
-) -> Found | None:
-    """Return the first member of a state of one's own that is another one.
-
-    The event is the last that changes it in a replay. Of what is in a list it is the
-    last that changes the list: elements have no names. None for the event where a replay
-    never has that member.
-    """
-    mine, theirs = right.freeze(), other.freeze()
-    if mine == theirs:
-        return None
-    old, new = plain(theirs), plain(mine)
-    first = next(differences(old, new), None)
-    if first is None:
-        return "", None  # other bytes for the same JSON
-    names = max((_enclosing(first.path, each) for each in (new, old)), key=len)
-    event = await _last_change(origin, right.name, names, until=right.head.position)
-    return first.path, event
-
-
-def plain(payload: bytes) -> Any:
-    """Return a frozen state as JSON has it: dicts, lists, texts, numbers."""
-    found = msgspec.msgpack.decode(payload)
-    return msgspec.json.decode(msgspec.json.encode(found, enc_hook=repr))
 
 
 async def _last_change(

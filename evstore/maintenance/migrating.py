@@ -1,38 +1,99 @@
-"""Migrations: what is applied, what would be done, and doing it."""
+"""Migrations: what is applied, what would be done, and doing it.
+
+Of the tables, and of the projections: what other code has folded up to now is folded
+again, before a start has to wait for that.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from evstore.instances.instance import CODE_VERSION
+from evstore.snapshots.rebuild import Rebuilding
+
 from .database import database_of
+from .programs import Program
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    import anyio
+
+    from evstore.app import App
     from evstore.config import Config
-    from evstore.log import Instance
-    from evstore.log.postgres.migrating import LeftBehind
+    from evstore.log import Instance, Snapshot
+    from evstore.log.postgres.migrating import Found, LeftBehind
     from evstore.log.postgres.migrations import Applied, Migration
+    from evstore.snapshots.rebuild import Due, Rebuilt
 
 
 class MigrationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `migrate_up` did: the migrations it applied, and the version now."""
+    """What `migrate_up` did: the migrations it applied, and the version now.
+
+    `rebuilt` are the projections that were due, those that have stopped among them.
+    `left_out` are labels that running instances or snapshots have, and that only their
+    own program could rebuild, where no app was given. `position` is how far the log was
+    folded, `head` how far it was to be: less where it was to end before.
+    """
 
     applied: list[Migration]
     version: int
+    rebuilt: list[Rebuilt] = []
+    left_out: tuple[str, ...] = ()
+    position: int = 0
+    head: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was due was folded, up to the head or to where it stopped."""
+        return self.position >= self.head
+
+
+class StoredProjection(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored and run under one label: a projection as certain code folds it.
+
+    `own` says whether it is this program's, by the app that was given. `position` is
+    that of the newest snapshot, None where there is none; a start of such a program
+    replays `behind` events. `size` is of all `snapshots`, in bytes. `instances` are the
+    running ones that fold it.
+    """
+
+    name: str
+    version: int
+    fingerprint: str
+    own: bool
+    snapshots: int
+    size: int
+    position: int | None
+    behind: int
+    taken_at: datetime | None
+    instances: tuple[UUID, ...]
+
+    @property
+    def label(self) -> str:
+        """The projection with its version and fingerprint."""
+        return f"{self.name}:{self.version}:{self.fingerprint}"
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What has been applied to a database, what is to be, and which instances run.
 
     `instances` are those seen in the last minute, by the server's clock, the last seen
-    first; `head` is the last position of the log.
+    first; `head` is the last position of the log. `projections` are those that are
+    stored, run, or of the app; `due` those that `migrate_up` would rebuild.
     """
 
     applied: list[Applied]
     pending: list[Migration]
     head: int
     instances: list[Instance]
+    projections: list[StoredProjection] = []
+    due: list[Due] = []
 
 
 class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,44 +103,90 @@ class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
     left_behind: list[LeftBehind]
 
 
+class PlannedRebuild(msgspec.Struct, frozen=True, kw_only=True):
+    """A projection that is to be rebuilt, and the running instances of other code.
+
+    Those go on with their own snapshots.
+    """
+
+    due: Due
+    elsewhere: tuple[UUID, ...]
+
+
 class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What `migrate_up` would do now: `steps`, in order.
+    """What `migrate_up` would do now: `steps`, in order, then `rebuilds`.
 
     `version` is what the database is at, 0 where it is empty; `head` and `instances`
-    are those of `MigrationStatus`.
+    are those of `MigrationStatus`, `left_out` is that of `MigrationReport`.
     """
 
     version: int
     head: int
     steps: list[PlannedStep]
     instances: list[Instance]
+    rebuilds: list[PlannedRebuild] = []
+    left_out: tuple[str, ...] = ()
 
 
-async def migrate_up(config: Config, *, force: bool = False) -> MigrationReport:
-    """Apply what is new, each migration in a transaction of its own.
+async def migrate_up(
+    config: Config,
+    *,
+    force: bool = False,
+    app: App | None = None,
+    advance: Callable[[int, int], None] | None = None,
+    enough: anyio.Event | None = None,
+) -> MigrationReport:
+    """Apply what is new, each migration in a transaction of its own; then rebuild.
 
     A migration that would leave a running instance behind is refused, unless by `force`;
     those before it are applied. Instances are looked at in the transaction of the
     migration; one that starts in the same moment is not seen.
 
+    Rebuilt are the projections of `app`, and the built-in one, that only other code has
+    stored, or that a start would have to replay as many events for as lie between two
+    snapshots (`everyEvents`, else 10,000). Nothing but their snapshots is written; those
+    of other code stay. `advance` is told how many events have been folded, and of how
+    many. Once `enough` is set it ends early, with what is folded by then stored; the
+    next run goes on from there, as after a kill from what was stored on the way.
+
     Raises:
+        InvalidError: what the app declares cannot be used; nothing was done.
         ConfigError: the store type has nothing to migrate.
-        SchemaError: the database is dirty or newer, an applied file has changed, or
-            running instances would be left behind.
-        UnavailableError: the database cannot be reached.
+        SchemaError: the database is dirty or newer, an applied file has changed,
+            running instances would be left behind, or an event is in a shape that the
+            app does not know.
+        UnavailableError: the database cannot be reached, or no snapshot be kept.
     """
     from evstore.log.postgres import migrating  # noqa: PLC0415 - psycopg loads slowly
 
     database = database_of(config)
+    program = Program(app)
     done = [each async for each in migrating.migrate(database, force=force)]
-    version = len((await migrating.look(database)).applied)
-    return MigrationReport(applied=done, version=version)
+    found = await migrating.look(database)
+    due, left_out = _due(config, program, found)
+    report = MigrationReport(
+        applied=done, version=len(found.applied), left_out=left_out
+    )
+    if not due:
+        return report
+    async with program.origin(config) as origin:
+        rebuilding = Rebuilding(
+            origin, code_version=CODE_VERSION, advance=advance, enough=enough
+        )
+        rebuilt = await rebuilding.run([each.name for each in due])
+        return msgspec.structs.replace(
+            report,
+            rebuilt=rebuilt,
+            position=rebuilding.position,
+            head=rebuilding.head,
+        )
 
 
-async def migration_plan(config: Config) -> MigrationPlan:
+async def migration_plan(config: Config, *, app: App | None = None) -> MigrationPlan:
     """Return what `migrate_up` would do now; change nothing and wait for nobody.
 
     Raises:
+        InvalidError: what the app declares cannot be used.
         ConfigError: the store type has nothing to migrate.
         SchemaError: the database is dirty or newer, or an applied file has changed.
         UnavailableError: the database cannot be reached.
@@ -89,10 +196,12 @@ async def migration_plan(config: Config) -> MigrationPlan:
         migrations,
     )
 
+    program = Program(app)
     found = await migrating.look(database_of(config))
     migrations.check_history(found.applied)
     pending = migrations.available()[len(found.applied) :]
     behind = migrating.left_behind(found.running, found.applied, pending)
+    due, left_out = _due(config, program, found)
     return MigrationPlan(
         version=len(found.applied),
         head=found.head,
@@ -101,13 +210,21 @@ async def migration_plan(config: Config) -> MigrationPlan:
             for migration, left in zip(pending, behind, strict=True)
         ],
         instances=found.running,
+        rebuilds=[
+            PlannedRebuild(due=each, elsewhere=_elsewhere(each, found.running))
+            for each in due
+        ],
+        left_out=left_out,
     )
 
 
-async def migration_status(config: Config) -> MigrationStatus:
+async def migration_status(
+    config: Config, *, app: App | None = None
+) -> MigrationStatus:
     """Return what has been applied to the database, what is to be, and who runs.
 
     Raises:
+        InvalidError: what the app declares cannot be used.
         ConfigError: the store type has nothing to migrate.
         UnavailableError: the database cannot be reached.
     """
@@ -116,10 +233,66 @@ async def migration_status(config: Config) -> MigrationStatus:
         migrations,
     )
 
+    program = Program(app)
     found = await migrating.look(database_of(config))
+    due, _ = _due(config, program, found)
     return MigrationStatus(
         applied=found.applied,
         pending=migrations.available()[len(found.applied) :],
         head=found.head,
         instances=found.running,
+        projections=_stored(program, found),
+        due=due,
+    )
+
+
+def _due(
+    config: Config, program: Program, found: Found
+) -> tuple[list[Due], tuple[str, ...]]:
+    return program.due(config, found.snapshots, found.running, head=found.head)
+
+
+def _elsewhere(due: Due, running: Sequence[Instance]) -> tuple[UUID, ...]:
+    """Return the instances that fold a projection of this name by other code."""
+    return tuple(
+        each.id
+        for each in running
+        if any(
+            label.startswith(f"{due.name}:") and label != due.label
+            for label in each.projections
+        )
+    )
+
+
+def _stored(program: Program, found: Found) -> list[StoredProjection]:
+    """Return what is stored and run under each label, this program's first."""
+    own = [code.label for code in program.codes]
+    snapshots: dict[str, list[Snapshot]] = defaultdict(list)
+    for each in found.snapshots:
+        snapshots[each.stamp.label].append(each)
+    run = [label for each in found.running for label in each.projections]
+    labels = [*own, *sorted({*snapshots, *run} - {*own})]
+    return [
+        _stored_under(label, snapshots[label], found, own=label in own)
+        for label in labels
+    ]
+
+
+def _stored_under(
+    label: str, snapshots: Sequence[Snapshot], found: Found, *, own: bool
+) -> StoredProjection:
+    name, version, fingerprint = label.split(":")
+    newest = snapshots[0] if snapshots else None
+    position = newest.stamp.head.position if newest else None
+    return StoredProjection(
+        name=name,
+        version=int(version),
+        fingerprint=fingerprint,
+        own=own,
+        snapshots=len(snapshots),
+        size=sum(each.size for each in snapshots),
+        position=position,
+        behind=max(0, found.head - (position or 0)),
+        taken_at=newest.taken_at if newest else None,
+        instances=tuple(each.id for each in found.running if label in each.projections),
     )

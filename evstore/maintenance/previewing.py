@@ -24,8 +24,9 @@ from evstore.snapshots.content import BuiltIn, ContentError
 from evstore.snapshots.start import read
 from evstore.values.diff import Difference, differences, patch
 
-from .finding import plain
-from .folding import bring, custom_of, origin_for, projections_named
+from .differing import plain
+from .folding import bring, custom_of
+from .programs import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,12 +121,12 @@ async def projection_diff(
             event is in a shape that an app does not know.
         UnavailableError: the log cannot be read.
     """
-    projections_named(app, [name])
-    if against is not None:
-        projections_named(against, [name])
+    program, other = Program(app), Program(against)
+    for each in (program,) if against is None else (program, other):
+        each.named([name])
     async with open_log(config) as stored:
         await stored.connect()  # which measures its clock
-        origin = origin_for(stored, app, names=[name])
+        origin = program.begins(stored, names=[name], drops=False)
         log = origin.log
         place = None if at is None else await resolve(log, at)
         label = _label(origin, name)
@@ -146,7 +147,7 @@ async def projection_diff(
 
         if found is None:
             # Without an app the bodies are as they are stored.
-            old = origin_for(stored, against, names=[name])
+            old = other.begins(stored, names=[name], drops=False)
             label_before = AS_STORED if against is None else _label(old, name)
             found = await _folded(old, name, label_before, until, told(0))
         new = await _folded(origin, name, label, until, told(passes - 1))

@@ -10,7 +10,8 @@ import msgspec
 from evstore.clock import to_datetime
 from evstore.snapshots.content import folds_of
 
-from .folding import bring, custom_of, origin_on
+from .folding import bring, digest_of, stopped_of
+from .programs import Program
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
     from evstore.app import App
     from evstore.config import Config
     from evstore.folds.custom import Stopped
-    from evstore.folds.projections import Projections
     from evstore.log import Instance, Log
-    from evstore.snapshots.content import Fold
 
     from .folding import Advance
 
@@ -73,7 +72,7 @@ async def projections_status(
             event is in a shape that it does not know.
         UnavailableError: the log cannot be read.
     """
-    async with origin_on(config, app) as origin:
+    async with Program(app).origin(config, drops=False) as origin:
         log = origin.log
         running = await running_instances(log)
         projections = await origin.begun()
@@ -116,19 +115,3 @@ async def running_instances(log: Log) -> list[Instance]:
         for each in await log.instances()
         if each.seen_at is not None and each.seen_at >= since
     ]
-
-
-def stopped_of(projections: Projections, fold: Fold) -> Stopped | None:
-    """Return where and why a fold has stopped; the built-in one never does."""
-    if not fold.stopped:
-        return None
-    return custom_of(projections, fold.name).stopped
-
-
-def digest_of(fold: Fold) -> bytes | None:
-    """Return the digest of a fold's state; None where it has none.
-
-    A state that is not of its declared type is found here; it stops its projection.
-    """
-    frozen = fold.freeze()
-    return None if frozen is None else frozen.digest

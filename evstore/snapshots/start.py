@@ -157,6 +157,22 @@ def origin_of(
     return Origin(log, fresh, schemas, drops=drops)
 
 
+async def refold(log: Log, projections: Projections) -> None:
+    """Fold again what has no state, as a redaction was announced and is not done.
+
+    Raises:
+        UnavailableError: the log cannot be read.
+    """
+    while projections.custom.tainted:
+        fresh = projections.custom.again(log.genesis)
+        events = log.replay(after=0, until=projections.position)
+        async with aclosing(events) as chunks:
+            async for chunk in chunks:
+                fresh.apply(chunk)
+        accepted = projections.custom.accept(fresh, projections.head)
+        assert accepted, "the log has been folded up to this place before"
+
+
 async def read(log: Log, snapshot: Snapshot, reading: Reading) -> None:
     """Read all chunks of a snapshot.
 

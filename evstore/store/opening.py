@@ -120,3 +120,4 @@ async def open_with(
                 await leaderships.aclose()
                 await committer.aclose(seconds=limits.append_timeout)
                 await snapshotter.aclose(seconds=limits.append_timeout)
+                await presence.aclose()

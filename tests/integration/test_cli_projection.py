@@ -17,7 +17,7 @@ from evstore.codec import canonical
 from evstore.folds import resources
 from evstore.folds.resources import fold as fold_rightly
 from evstore.log import Instance, open_log
-from evstore.maintenance.folding import origin_for
+from evstore.maintenance.programs import Program
 from evstore.snapshots.content import folds_of
 from evstore.snapshots.taking import take
 from fault.history import adjusted
@@ -135,7 +135,7 @@ async def store_snapshots(config: Config, app: evstore.App | None) -> None:
     """Keep what the code of an app makes of the log."""
     async with open_log(config) as log:
         await log.connect()
-        origin = origin_for(log, app)
+        origin = Program(app).begins(log)
         for fold in folds_of(await origin.state()):
             await take(log, fold, fingerprint=origin.fingerprint, code_version="test")
 
@@ -369,7 +369,7 @@ def test_digests_of_instances_are_compared_where_the_replay_passes(
     async def digest_without(position: int) -> bytes:
         """Return the digest at position 4 of an instance that has missed an event."""
         async with open_log(filled) as log:
-            origin = origin_for(log, None)
+            origin = Program(None).begins(log)
             projections = origin.fresh()
             async for chunk in log.replay(after=0, until=4):
                 projections.resources.apply(

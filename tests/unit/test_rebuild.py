@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
-from events import History, create, folded, key
+from events import History, create, creations, everything, folded, key
 from evstore import UnavailableError
 from evstore.folds.custom import CustomProjections
 from evstore.folds.projection import Projection
@@ -20,6 +21,7 @@ from evstore.snapshots.start import Origin
 from evstore.snapshots.taking import take
 
 EVENTS = 50
+ALL = ("resources", "counted")
 
 
 class Counted(Projection[dict[str, int]]):
@@ -106,7 +108,9 @@ async def test_a_rebuild_leaves_a_start_without_a_tail_and_the_old_snapshots() -
         code_version="1",
         advance=lambda done, all_: told.append((done, all_)),
     )
-    assert await rebuilding.run(events=0) == ["counted"]
+    (rebuilt,) = await rebuilding.run(["counted"])
+    assert (rebuilt.label, rebuilt.position) == ("counted:2:", EVENTS)
+    assert rebuilding.complete
     assert told[-1] == (EVENTS, EVENTS)
     assert positions(await log.snapshots()) == {
         "resources:1:": [EVENTS],
@@ -116,7 +120,8 @@ async def test_a_rebuild_leaves_a_start_without_a_tail_and_the_old_snapshots() -
     begun = await origin.begun()
     assert begun.behind == EVENTS
     assert begun.custom.get(CountedTwice).state == {"Dataplane": 2 * EVENTS}
-    assert await rebuilding.run(events=0) == []
+    assert await due(origin, events=0) == []
+    assert await rebuilding.run([]) == []
 
 
 async def test_an_interrupted_rebuild_is_gone_on_with(
@@ -133,7 +138,7 @@ async def test_an_interrupted_rebuild_is_gone_on_with(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await Rebuilding(origin, code_version="1", advance=interrupt).run(events=0)
+        await Rebuilding(origin, code_version="1", advance=interrupt).run(ALL)
     assert positions(await log.snapshots()) == {
         "resources:1:": [28, 14],
         "counted:1:": [28, 14],
@@ -142,17 +147,64 @@ async def test_an_interrupted_rebuild_is_gone_on_with(
     again = Rebuilding(
         origin, code_version="1", advance=lambda _, total: seen.append(total)
     )
-    assert await again.run(events=0) == ["resources", "counted"]
+    assert [each.position for each in await again.run(ALL)] == [EVENTS, EVENTS]
     assert set(seen) == {EVENTS - 28}
     started = await origin.begun()
     assert started.resources.digest() == (await folded(log)).resources.digest()
     assert started.custom.get(Counted).state == {"Dataplane": EVENTS}
 
 
+async def test_one_that_is_to_end_stores_what_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("evstore.log.memory.CHUNK_EVENTS", 7)
+    log = await filled()
+    enough = anyio.Event()
+
+    def advance(done: int, total: int) -> None:
+        assert total == EVENTS
+        if done >= 20:
+            enough.set()
+
+    rebuilding = Rebuilding(
+        origin_of(log), code_version="1", advance=advance, enough=enough
+    )
+    (rebuilt,) = await rebuilding.run(["resources"])
+    assert not rebuilding.complete
+    assert (rebuilt.position, rebuilding.position, rebuilding.head) == (21, 21, EVENTS)
+    assert positions(await log.snapshots()) == {"resources:1:": [21]}
+
+
+async def test_one_never_ends_inside_a_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("evstore.log.memory.CHUNK_EVENTS", 7)
+    log = await filled()
+    history = History(log.genesis)
+    history.projections.apply(await everything(log))
+    before = history.head
+    await log.append(creations(history, map(str, range(30))), after=before)
+    enough = anyio.Event()
+
+    def advance(done: int, _: int) -> None:
+        if done > EVENTS:
+            enough.set()
+
+    rebuilding = Rebuilding(
+        origin_of(log), code_version="1", advance=advance, enough=enough
+    )
+    (rebuilt,) = await rebuilding.run(["resources"])
+    assert rebuilt.position == EVENTS + 30
+
+
 async def test_what_stops_does_not_keep_the_others_from_being_rebuilt() -> None:
     log = await filled()
     rebuilding = Rebuilding(origin_of(log, Stopping()), code_version="1")
-    assert await rebuilding.run(events=0) == ["resources", "counted"]
+    resources, counted = await rebuilding.run(ALL)
+    assert (resources.position, resources.stopped) == (EVENTS, None)
+    assert counted.position == 0
+    assert counted.stopped is not None
+    assert counted.stopped.position == EVENTS // 2
     assert positions(await log.snapshots()) == {"resources:1:": [EVENTS]}
 
 
@@ -169,11 +221,12 @@ async def test_a_rebuild_waits_for_who_is_saving(
 
     monkeypatch.setattr(log, "save_snapshot", saved)
     rebuilding = Rebuilding(origin_of(log), code_version="1")
-    assert await rebuilding.run(events=0) == ["resources"]
+    (rebuilt,) = await rebuilding.run(ALL)
+    assert rebuilt.position == EVENTS
     monkeypatch.setattr(log, "save_snapshot", lambda *_, **__: nothing())
     await log.drop_snapshots()
     with pytest.raises(UnavailableError, match="run it again"):
-        await rebuilding.run(events=0)
+        await rebuilding.run(ALL)
 
 
 async def nothing() -> None:

@@ -48,6 +48,15 @@ def load_app(reference: str, *, option: str = "--app") -> App:
     return app
 
 
+def app_of(reference: str | None, *, option: str = "--app") -> App | None:
+    """Return the App that `option` names; None where it is not given.
+
+    Raises:
+        UsageError: it does not lead to an App.
+    """
+    return None if reference is None else load_app(reference, option=option)
+
+
 def _imported(module_name: str, where: str) -> ModuleType:
     here = os.getcwd()  # noqa: PTH109 - as in sys.path, a text
     if sys.path[:1] not in ([here], [""]):

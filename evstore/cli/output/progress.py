@@ -45,22 +45,22 @@ def progress(
 
 
 @contextmanager
-def progress_towards(title: str) -> Generator[Callable[[int, int], None]]:
+def folding(title: str) -> Generator[Callable[[int, int], None]]:
     """Give a function that takes how many events are done, and of how many.
 
-    The bar appears with the first call: before that nobody knows the total.
+    The bar is there from its first call on.
     """
     with ExitStack() as stack:
-        shown: Callable[[int], None] | None = None
+        advance: Callable[[int], None] | None = None
 
-        def advance(done: int, total: int) -> None:
-            nonlocal shown
-            if shown is None:
+        def told(done: int, total: int) -> None:
+            nonlocal advance
+            if advance is None:
                 bar = progress(title, total=total, unit="events")
-                shown = stack.enter_context(bar)
-            shown(done)
+                advance = stack.enter_context(bar)
+            advance(done)
 
-        yield advance
+        yield told
 
 
 def _rate() -> ProgressColumn:

@@ -17,13 +17,15 @@ import psycopg
 from evstore.errors import SchemaError
 from evstore.log.shapes import Instance
 
-from . import migrations, statements
+from . import migrations, snapshots, statements
 from .connections import connect, translated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
+    from uuid import UUID
 
     from evstore.config import PostgresConfig
+    from evstore.log.shapes import Snapshot
 
     from .connections import Connection
     from .migrations import Applied, Migration
@@ -63,11 +65,16 @@ class LeftBehind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(NamedTuple):
-    """A database as it was at one moment; `head` is the last position of its log."""
+    """A database as it was at one moment; `head` is the last position of its log.
+
+    `snapshots` are those of the log `identity`, which is None where there is none yet.
+    """
 
     applied: list[Applied]
     head: int
     running: list[Instance]
+    identity: UUID | None = None
+    snapshots: Sequence[Snapshot] = ()
 
 
 class _Needs(NamedTuple):
@@ -118,7 +125,20 @@ async def look(config: PostgresConfig) -> Found:
                     return Found(done, 0, [])
                 cursor = await connection.execute(statements.HEAD)
                 row = await cursor.fetchone()
-                return Found(done, row[0] if row else 0, await _running(connection))
+                cursor = await connection.execute(statements.IDENTITY)
+                log = await cursor.fetchone()
+                assert log is not None, "a log has an identity"
+                return Found(
+                    applied=done,
+                    head=row[0] if row else 0,
+                    running=await _running(connection),
+                    identity=log[0],
+                    snapshots=[
+                        each
+                        for each in await snapshots.stored(connection)
+                        if each.stamp.log == log[0]
+                    ],
+                )
     finally:
         await connection.close()
 

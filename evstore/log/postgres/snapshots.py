@@ -26,31 +26,48 @@ if TYPE_CHECKING:
     from .reader import Reader
 
 _TYPES: Final = ("bytea",)
+_READABLE: Final = (
+    "SELECT has_table_privilege(to_regclass('evstore.snapshots'), 'SELECT')"
+)
 
 
 async def snapshots(reader: Reader) -> list[Snapshot]:
     """Return all snapshots; see the log's contract."""
     # In binary: a role may write times in another style.
     rows = await reader.rows(statements.SNAPSHOTS, binary=True)
-    return [
-        Snapshot(
-            id=row[0],
-            stamp=Stamp(
-                log=row[1],
-                projection=row[2],
-                version=row[3],
-                fingerprint=row[4],
-                head=Head(position=row[5], hash=row[6], time=row[7]),
-                digest=row[8],
-            ),
-            chunks=row[9],
-            size=row[10],
-            checksum=row[11],
-            taken_at=row[12],
-            code_version=row[13],
-        )
-        for row in rows
-    ]
+    return [_snapshot(row) for row in rows]
+
+
+async def stored(connection: Connection) -> list[Snapshot]:
+    """Return all snapshots of a database, whatever its version.
+
+    None where it has no table of them yet, or our role may not read it.
+    """
+    cursor = await connection.execute(_READABLE)
+    row = await cursor.fetchone()
+    if not (row and row[0]):
+        return []
+    cursor = await connection.execute(statements.SNAPSHOTS, binary=True)
+    return [_snapshot(row) for row in await cursor.fetchall()]
+
+
+def _snapshot(row: tuple[Any, ...]) -> Snapshot:
+    return Snapshot(
+        id=row[0],
+        stamp=Stamp(
+            log=row[1],
+            projection=row[2],
+            version=row[3],
+            fingerprint=row[4],
+            head=Head(position=row[5], hash=row[6], time=row[7]),
+            digest=row[8],
+        ),
+        chunks=row[9],
+        size=row[10],
+        checksum=row[11],
+        taken_at=row[12],
+        code_version=row[13],
+    )
 
 
 async def load(reader: Reader, snapshot: Snapshot) -> AsyncGenerator[bytes]:
