@@ -195,6 +195,16 @@ def test_status_says_how_each_stands(command: Command, filled: Config) -> None:
     assert "name: touchy" in yaml
 
 
+@pytest.mark.usefixtures("filled")
+def test_a_traceback_of_a_fold_is_for_debugging(command: Command) -> None:
+    done = command.process("projection", "status", *NOW)
+    assert (done.code, done.err) == (0, "")
+    done = command.process("--debug", "projection", "status", *NOW)
+    assert done.code == 0
+    assert "Traceback" in done.err
+    assert 'raise ValueError("an odd one")' in done.err
+
+
 def test_status_says_which_instances_run_what(command: Command, filled: Config) -> None:
     async def work() -> None:
         app = app_of(command, "now")
