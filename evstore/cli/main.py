@@ -28,6 +28,7 @@ from . import (
     importing,
     migrate,
     past,
+    projection,
     proof,
     redact,
     replay,
@@ -170,6 +171,7 @@ def _main(
 
 app.add_typer(migrate.app, name="migrate")
 app.add_typer(snapshot.app, name="snapshot")
+app.add_typer(projection.app, name="projection")
 app.add_typer(settings.app, name="config")
 app.command(name="doctor")(doctor.doctor)
 app.command(name="dev")(dev.dev)

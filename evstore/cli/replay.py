@@ -17,13 +17,12 @@ from .output.tables import Format, print_document
 from .session import config_of, quiet, run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from datetime import datetime
 
     from evstore.folds.projections import Projections
     from evstore.folds.resources import Resources
     from evstore.log import Instance, Log
-    from evstore.model import StoredEvent
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +91,7 @@ async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
     """
     from evstore.clock import boot_microseconds
     from evstore.folds.projections import Projections
+    from evstore.maintenance.comparing import Heartbeats
     from evstore.past.history import resolve
 
     # Before the head: no instance that is asked now can be ahead of it then.
@@ -99,13 +99,13 @@ async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
     head = (await log.head()).position
     last = head if until is None else (await resolve(log, until)).position
     projections = Projections(log.genesis)
-    check = _Check([each for each in instances if each.position <= last])
+    check = Heartbeats([each for each in instances if each.position <= last])
     check.at(projections)
     started = boot_microseconds()
     with progress("replaying", total=last, unit="events") as advance:
         async with aclosing(log.replay(after=0, until=last)) as chunks:
             async for chunk in chunks:
-                for part in check.split(chunk):
+                for part in check.parts(chunk):
                     projections.apply(part)
                     check.at(projections)
                 advance(projections.position)
@@ -118,36 +118,6 @@ async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
         different=check.different,
         beyond=[each for each in instances if each.position > last],
     )
-
-
-class _Check:
-    """Compares the state with recorded digests as it passes their positions."""
-
-    def __init__(self, instances: Sequence[Instance]) -> None:
-        self._at: dict[int, list[Instance]] = {}
-        for each in instances:
-            self._at.setdefault(each.position, []).append(each)
-        self.compared: list[Instance] = []
-        self.different: list[tuple[Instance, bytes]] = []
-
-    def split(self, events: list[StoredEvent]) -> Iterator[list[StoredEvent]]:
-        """Yield a chunk in parts that end where there is something to compare."""
-        first = events[0].position
-        start = 0
-        for position in sorted(self._at):
-            end = position - first + 1
-            if start < end < len(events):
-                yield events[start:end]
-                start = end
-        yield events[start:]
-
-    def at(self, projections: Projections) -> None:
-        """Compare what was recorded at this position."""
-        for instance in self._at.get(projections.position, ()):
-            digest = projections.resources.digest()
-            self.compared.append(instance)
-            if digest != instance.digest:
-                self.different.append((instance, digest))
 
 
 def _summary(found: Replayed) -> Iterator[str]:

@@ -1,5 +1,11 @@
 """Work that needs no open store: migrations, snapshots, rights, a doctor, proof, statistics."""
 
+from .comparing import (
+    Discrepancy,
+    ProjectionCheck,
+    ProjectionVerification,
+    verify_projections,
+)
 from .counting import stats
 from .examining import doctor
 from .granting import grant, grants
@@ -14,6 +20,7 @@ from .migrating import (
     migration_plan,
     migration_status,
 )
+from .previewing import ProjectionDiff, projection_diff
 from .proving import anchor, verify
 from .snapshots import (
     Belonging,
@@ -26,15 +33,22 @@ from .snapshots import (
     list_snapshots,
     verify_snapshots,
 )
+from .standing import ProjectionsStatus, ProjectionStanding, projections_status
 
 __all__ = [
     "Belonging",
     "CreatedSnapshot",
+    "Discrepancy",
     "MigrationPlan",
     "MigrationReport",
     "MigrationStatus",
     "PlannedRebuild",
     "PlannedStep",
+    "ProjectionCheck",
+    "ProjectionDiff",
+    "ProjectionStanding",
+    "ProjectionVerification",
+    "ProjectionsStatus",
     "StoredProjection",
     "StoredSnapshot",
     "Verdict",
@@ -49,7 +63,10 @@ __all__ = [
     "migrate_up",
     "migration_plan",
     "migration_status",
+    "projection_diff",
+    "projections_status",
     "stats",
     "verify",
+    "verify_projections",
     "verify_snapshots",
 ]

@@ -28,7 +28,7 @@ def first_difference(one: Projections, other: Projections, name: str) -> str | N
     theirs = _frozen(other, name)
     if mine == theirs:
         return None
-    first = next(differences(_plain(theirs), _plain(mine)), None)
+    first = next(differences(plain(theirs), plain(mine)), None)
     return "" if first is None else first.path
 
 
@@ -61,8 +61,9 @@ def _frozen(projections: Projections, name: str) -> bytes | None:
         return None
 
 
-def _plain(payload: bytes | None) -> Any:
+def plain(payload: bytes | None) -> Any:
     """Return a frozen state as JSON has it."""
     if payload is None:
         return None
-    return msgspec.json.decode(msgspec.json.encode(msgspec.msgpack.decode(payload)))
+    found = msgspec.msgpack.decode(payload)
+    return msgspec.json.decode(msgspec.json.encode(found, enc_hook=repr))

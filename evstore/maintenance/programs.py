@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from evstore.errors import InvalidError
 from evstore.folds.projection import BUILT_IN, definitions_of
 from evstore.folds.projections import RESOURCES_VERSION
 from evstore.log import open_log
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from evstore.app import App
     from evstore.config import Config
     from evstore.folds.projection import Projection
-    from evstore.log import Instance, Snapshot
+    from evstore.log import Instance, Log, Snapshot
     from evstore.snapshots.rebuild import Due
     from evstore.snapshots.start import Origin
 
@@ -49,18 +50,51 @@ class Program:
             *(Code(each.name, each.version, fingerprint) for each in own),
         ]
 
+    def named(self, names: Sequence[str]) -> list[str]:
+        """Return these names, or all where there are none, in the order of the program.
+
+        Raises:
+            InvalidError: it has no such projection.
+        """
+        known = [code.name for code in self.codes]
+        for name in names:
+            if name not in known:
+                there = ", ".join(known)
+                message = f"there is no projection {name!r}; there are: {there}"
+                raise InvalidError(message)
+        return [name for name in known if not names or name in names]
+
     @asynccontextmanager
-    async def origin(self, config: Config) -> AsyncGenerator[Origin]:
+    async def origin(
+        self, config: Config, *, names: Sequence[str] = (), drops: bool = True
+    ) -> AsyncGenerator[Origin]:
         """Open the log that `config` names; give where this program begins on it.
+
+        See `begins` for the rest.
 
         Raises:
             SchemaError: the database is not at the version that this program needs.
             UnavailableError: the log cannot be reached.
         """
         async with open_log(config) as stored:
-            await stored.connect()
-            log = current_log(stored, self._schemas)
-            yield origin_of(log, self._schemas, self._definitions)
+            await stored.connect()  # which measures its clock
+            yield self.begins(stored, names=names, drops=drops)
+
+    def begins(
+        self, stored: Log, *, names: Sequence[str] = (), drops: bool = True
+    ) -> Origin:
+        """Return where this program begins on a log.
+
+        With `names`, only these of its projections are folded, besides the built-in one.
+        Without `drops`, a snapshot that does not fit stays.
+        """
+        log = current_log(stored, self._schemas)
+        definitions = [
+            each
+            for each in self._definitions
+            if not names or type(each.projection).name in names
+        ]
+        return origin_of(log, self._schemas, definitions, drops=drops)
 
     def due(
         self,

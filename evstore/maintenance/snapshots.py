@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,10 +11,11 @@ from evstore.errors import InvalidError
 from evstore.instances.instance import CODE_VERSION
 from evstore.log import open_log
 from evstore.snapshots.content import ContentError, folds_of
-from evstore.snapshots.start import read, refold
+from evstore.snapshots.start import read
 from evstore.snapshots.taking import take
 
 from .differing import first_difference
+from .folding import bring
 from .programs import Program
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ async def create_snapshots(
                 advance(position - begin, head - begin)
 
         told(begin)
-        await _fold(origin.log, projections, until=head, told=told)
+        await bring(origin.log, projections, until=head, advance=told)
         return [
             await _create(origin, projections, fold) for fold in folds_of(projections)
         ]
@@ -252,7 +252,7 @@ async def verify_snapshots(
             if each in own:
                 # Not while a snapshot is read: there may be no second connection.
                 until = each.stamp.head.position
-                await _fold(log, fresh, until=until, told=told)
+                await bring(log, fresh, until=until, advance=told)
                 judged = await _compared(origin, fresh, each)
             else:
                 judged = await _looked_at(log, each, labels)
@@ -269,18 +269,6 @@ async def _belonging(log: Log, snapshot: Snapshot, labels: set[str]) -> Belongin
     if await log.place(stamp.head.position) != stamp.head:
         return Belonging.LOST_END
     return Belonging.OWN if stamp.label in labels else Belonging.OTHER_CODE
-
-
-async def _fold(
-    log: Log, projections: Projections, *, until: int, told: Callable[[int], None]
-) -> None:
-    """Fold on up to a position."""
-    replay = log.replay(after=projections.behind, until=until)
-    async with aclosing(replay) as chunks:
-        async for chunk in chunks:
-            projections.apply(chunk)
-            told(chunk[-1].position)
-    await refold(log, projections)
 
 
 async def _is_gone(log: Log, snapshot: Snapshot) -> bool:

@@ -208,12 +208,13 @@ async def changed_between(
     found: list[tuple[Record | None, Record | None]] = []
     for key in sorted(last, key=lambda text: text.split("/")):
         old, new = before.get(key), record_of(last[key])
-        if not _same_content(old, new):
+        if not same_content(old, new):
             found.append((old, new))
     return found
 
 
-def _same_content(one: Record | None, other: Record | None) -> bool:
+def same_content(one: Record | None, other: Record | None) -> bool:
+    """Whether two resources have the same spec, status, labels and owner; or are none."""
     if one is None or other is None:
         return one is other
     return one.body == other.body or same(content_of(one.body), content_of(other.body))

@@ -36,7 +36,8 @@ class Origin:
     """Where the state of a log begins: makes projections and brings them to the head.
 
     `fresh` makes projections that have folded nothing; `log` hands out bodies in the
-    shape that `schemas` declare.
+    shape that `schemas` declare. With `drops` a snapshot that does not fit is dropped,
+    without it is only passed over.
     """
 
     def __init__(
@@ -44,8 +45,11 @@ class Origin:
         log: Log,
         fresh: Callable[[], Projections],
         schemas: Schemas = AS_STORED,
+        *,
+        drops: bool = True,
     ) -> None:
         self.log = log
+        self._drops = drops
         self._schemas = schemas
         self.fresh = fresh
 
@@ -103,12 +107,14 @@ class Origin:
             await self._thaw(fold, snapshot)
         except ContentError as error:
             logger.warning(
-                "drops the snapshot of %s at %s, and reads the log from further back: %s",
+                "%s the snapshot of %s at %s, and reads the log from further back: %s",
+                "drops" if self._drops else "passes over",
                 fold.name,
                 snapshot.stamp.head.position,
                 error,
             )
-            await self._drop(snapshot)
+            if self._drops:
+                await self._drop(snapshot)
             return False
         return True
 
@@ -132,7 +138,11 @@ class Origin:
 
 
 def origin_of(
-    log: Log, schemas: Schemas, projections: Sequence[Definition] = ()
+    log: Log,
+    schemas: Schemas,
+    projections: Sequence[Definition] = (),
+    *,
+    drops: bool = True,
 ) -> Origin:
     """Return the origin for a program: with its types and projections of its own."""
     types = schemas.structs
@@ -144,7 +154,7 @@ def origin_of(
         custom = CustomProjections(projections, wrap, log.genesis)
         return Projections(log.genesis, custom)
 
-    return Origin(log, fresh, schemas)
+    return Origin(log, fresh, schemas, drops=drops)
 
 
 async def refold(log: Log, projections: Projections) -> None:

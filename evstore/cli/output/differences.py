@@ -43,22 +43,32 @@ def difference_document(each: Difference) -> dict[str, Any]:
 
 
 def difference_lines(
-    differences: Sequence[Difference], *, secret: bool, most: int = LINES_MAX
+    differences: Sequence[Difference],
+    *,
+    secret: bool,
+    most: int = LINES_MAX,
+    values: bool = True,
 ) -> Iterator[Text]:
-    """Yield a line a difference; of very many, the first ones and how many more."""
+    """Yield a line a difference; of very many, the first ones and how many more.
+
+    Without `values` only what differs is told, and not from what to what.
+    """
     from rich.text import Text
 
     told = [each for each in differences if not each.path.startswith(f"{_OWNER}/")]
     for each in told[:most]:
-        yield _line(each, secret=secret)
+        yield _line(each, secret=secret, values=values)
     if len(told) > most:
         yield Text(f"and {len(told) - most} more (-o json has all)", style="dim")
 
 
-def _line(each: Difference, *, secret: bool) -> Text:
+def _line(each: Difference, *, secret: bool, values: bool) -> Text:
     from rich.text import Text
 
     path = printable(readable(each.path))
+    if not values:
+        sign = ">" if each.moved_from is not None else _sign(each)
+        return Text(f"{sign}{path}", style=_STYLES[sign])
     if each.moved_from is not None:
         was = printable(readable(each.moved_from))
         return Text(f">{path}: was {was}", style=_STYLES[">"])
@@ -66,11 +76,15 @@ def _line(each: Difference, *, secret: bool) -> Text:
         "" if value is msgspec.UNSET else shown(value, each.path, secret=secret)
         for value in (each.old, each.new)
     )
+    sign = _sign(each)
+    told = {"+": new, "-": old}.get(sign, f"{old} -> {new}")
+    return Text(f"{sign}{path}: {told}", style=_STYLES[sign])
+
+
+def _sign(each: Difference) -> str:
     if each.old is msgspec.UNSET:
-        return Text(f"+{path}: {new}", style=_STYLES["+"])
-    if each.new is msgspec.UNSET:
-        return Text(f"-{path}: {old}", style=_STYLES["-"])
-    return Text(f"~{path}: {old} -> {new}", style=_STYLES["~"])
+        return "+"
+    return "-" if each.new is msgspec.UNSET else "~"
 
 
 def block(heading: str, lines: Iterable[Text]) -> Text:
@@ -88,11 +102,12 @@ def change_cell(change: ResourceChange, *, show_secrets: bool) -> tuple[str, Tex
     """Return the versions of a change, and what changed, as cells of a table."""
     secret = is_secret(change.key.type, show=show_secrets)
     before, after = change.before, change.after
-    versions = " -> ".join(
+    known = [
         str(each.version)
         for each in (before, after)
         if each is not None and each.version
-    )
+    ]
+    versions = " -> ".join(dict.fromkeys(known))  # other code: the same event
     again = (
         before is not None
         and after is not None
