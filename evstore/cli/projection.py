@@ -176,11 +176,11 @@ def _tell(found: ProjectionDiff, output: Format, *, show_secrets: bool) -> None:
     ):
         if stopped is not None:
             say(f"error: {label} stops at position {stopped.position}: {stopped.cause}")
-    differs = found.resources or found.differences or not found.comparable
-    if output is Format.TABLE and not differs:
+    if output is Format.TABLE and found.comparable:
+        differs = found.resources or found.differences
         say(
-            f"nothing differs between {found.before} and {found.after} at position"
-            f" {found.position}"
+            f"{'this' if differs else 'nothing'} differs between {found.before} and"
+            f" {found.after} at position {found.position}"
         )
 
 

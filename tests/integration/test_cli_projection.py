@@ -254,7 +254,10 @@ def test_an_empty_log_and_one_in_memory_say_so(
     [
         (("verify", "prots", *NOW), "there is no projection 'prots'; there are: res"),
         (("verify", "ports"), "--app names those of a control plane"),
-        (("verify", "--app", "plane_of_cmd:nwo"), "module plane_of_cmd has no nwo"),
+        (
+            ("verify", "--app", "plane_of_cmd:nowhere"),
+            "module plane_of_cmd has no nowhere",
+        ),
         (("verify", "--app", "plane_of_cmd:wrong"), "Ports is a class"),
         (("status", "--app", "plane_of_cmd:wrong"), "Ports is a class"),
         (("status", "--app", "plane_of_cmd:unchained"), "from schema version 1"),
@@ -262,8 +265,8 @@ def test_an_empty_log_and_one_in_memory_say_so(
         (("diff", "ports"), "name the new code: --app module:factory"),
         (("diff", "prots", *NOW), "there is no projection 'prots'"),
         (
-            ("diff", "ports", *NOW, "--against", "plane_of_cmd:nwo"),
-            "--against plane_of_cmd:nwo: module plane_of_cmd has no nwo",
+            ("diff", "ports", *NOW, "--against", "plane_of_cmd:nowhere"),
+            "--against plane_of_cmd:nowhere: module plane_of_cmd has no nowhere",
         ),
         (
             ("diff", "ports", *NOW, "--against", "plane_of_cmd:current"),
@@ -468,7 +471,8 @@ def test_a_new_version_is_compared_with_the_newest_snapshot_of_another(
 
     table = command(*words)
     assert table.code == 0
-    assert "-db[0]" in table.out
+    assert table.out.splitlines() == ["CHANGE", "ports", "  -db[0]"]
+    assert "this differs between ports:1: and ports:2: at position 5" in table.err
     assert "-db[0]: 2" not in table.out
     assert "-db[0]: 2" in command(*words, "--show-secrets").out
     assert "name: db" not in command(*words, "-o", "yaml").out
@@ -534,6 +538,7 @@ def test_resources_are_compared_with_what_is_stored(
     command: Command, filled: Config
 ) -> None:
     words = ("projection", "diff", "resources", "--app", "plane_of_cmd:current")
+    label = Program(app_of(command, "current")).codes[0].label
     before = tables(filled)
     found = {each["name"]: each for each in command(*words, "-o", "json").documents}
     assert list(found) == ["db", "web", "key"]
@@ -544,7 +549,8 @@ def test_resources_are_compared_with_what_is_stored(
         "spec": {"port": 3, "address": "a"}
     }
     table = command(*words)
-    assert (table.code, table.err) == (0, "")
+    assert table.code == 0
+    assert table.err == (f"this differs between as stored and {label} at position 5\n")
     assert "hunter2" not in table.out
     assert "+spec.address:" in table.out
     assert "hunter2" in command(*words, "--show-secrets").out

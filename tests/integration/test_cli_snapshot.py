@@ -374,7 +374,7 @@ def test_a_person_is_asked(
         (["list", "--app", "nowhere:app"], "there is no module nowhere"),
         (["verify", "--app", ":"], "it must be package.module:factory"),
         (["create", "resources"], "unexpected extra argument"),
-        (["lits"], "no such command"),
+        (["lists"], "no such command"),
     ],
 )
 def test_what_is_mistyped_is_wrong_use(

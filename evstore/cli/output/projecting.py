@@ -181,9 +181,8 @@ def print_diff(found: ProjectionDiff, *, show_values: bool) -> None:
     """
     told = found.differences
     if told:
-        heading = f"{found.before} -> {found.after} at position {found.position}"
         lines = difference_lines(told, secret=False, values=show_values)
-        print_table([Column("CHANGE", least=20)], [[block(heading, lines)]])
+        print_table([Column("CHANGE", least=20)], [[block(found.name, lines)]])
 
 
 def _state(position: int, stopped: Stopped | None) -> str:
