@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 import pytest
+from psycopg import OperationalError
+from psycopg_pool import PoolTimeout
 
 from evstore.config import Config, PostgresConfig
+from evstore.errors import UnavailableError
 from evstore.log.postgres.connections import Connection, parameters
 from evstore.log.postgres.pool import Pool, lifetime_of
 
@@ -185,3 +188,60 @@ async def test_a_check_makes_no_connection_more(postgres_config: Config) -> None
             tasks.cancel_scope.cancel()
         # The one that was being checked may have been replaced.
         await settled(pool, idle=2)
+
+
+async def test_who_gets_no_connection_is_told_why_it_cannot_be_made(
+    postgres_config: Config,
+) -> None:
+    for kept in (-1, 2):
+        async with open_pool(
+            postgres_config,
+            db_name="nowhere",
+            max_idle_connections=kept,
+            connection_timeout=0.3,
+        ) as pool:
+            with pytest.raises(OperationalError, match='"nowhere" does not exist'):
+                await borrow(pool, 1)
+
+
+async def test_who_gets_no_connection_is_told_why_there_is_no_password(
+    postgres_config: Config,
+) -> None:
+    def password() -> str:
+        raise LookupError
+
+    for kept in (-1, 2):
+        async with open_pool(
+            postgres_config,
+            password=password,
+            max_idle_connections=kept,
+            connection_timeout=0.3,
+        ) as pool:
+            with pytest.raises(UnavailableError, match="raised LookupError"):
+                await borrow(pool, 1)
+
+
+async def test_an_old_failure_is_not_named_where_all_connections_are_in_use(
+    postgres_config: Config,
+) -> None:
+    failing = iter([LookupError])
+
+    def password() -> str:
+        for error in failing:
+            raise error
+        return str(postgres_config.postgres.password)
+
+    async with (
+        open_pool(
+            postgres_config,
+            password=password,
+            max_open_connections=4,
+            connection_timeout=3,
+        ) as pool,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(2):
+            await stack.enter_async_context(pool.connection())
+        with pytest.raises(PoolTimeout) as caught:
+            await borrow(pool, 1)
+        assert "LookupError" not in str(caught.value)

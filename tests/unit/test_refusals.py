@@ -40,6 +40,11 @@ TLS = TlsConfig(
         ("fe_sendauth: no password supplied", "password"),
         ('FATAL: database "nowhere" does not exist', "dbName"),
         ('FATAL: role "nobody" does not exist', "user"),
+        ('FATAL: role "kuma" is not permitted to log in', "user"),
+        ('FATAL: permission denied for database "kuma"', "user"),
+        ('FATAL: Peer authentication failed for user "kuma"', "user"),
+        ('FATAL: Ident authentication failed for user "kuma"', "user"),
+        ('FATAL: LDAP authentication failed for user "kuma"', "user"),
         ("a certificate of some kind that nobody has thought of", "tls"),
     ],
 )

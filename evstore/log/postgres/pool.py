@@ -7,12 +7,14 @@ died meanwhile costs a read nothing but the time of another connection.
 from __future__ import annotations
 
 import random
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import psycopg
-from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool
+from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool, PoolTimeout
+
+from evstore.errors import StoreError
 
 from .connections import Connection, deadline
 
@@ -45,13 +47,14 @@ class Pool:
     ) -> None:
         self._config = config
         self._configure = configure
+        self._failure: Exception | None = None
         # Two at least: a replay may have to read a piece apart while it streams.
         self._largest = max(2, config.max_open_connections - _OUTSIDE_POOL)
         smallest = min(config.min_open_connections, self._largest)
         kept = min(max(config.max_idle_connections, smallest), self._largest)
         common: dict[str, Any] = {
             "connection_class": Connection,
-            "kwargs": {**parameters, "autocommit": True},
+            "kwargs": {**parameters, "autocommit": True, "tried": self._tried},
             "timeout": config.connection_timeout,
             "reconnect_timeout": config.connection_timeout,
             "open": False,
@@ -98,9 +101,21 @@ class Pool:
         """Lend a connection that answers.
 
         Raises:
-            psycopg.OperationalError: there was none within `connectionTimeout`.
+            psycopg.OperationalError: there was none within `connectionTimeout`; it says
+                why the last one could not be made, if it could not.
+            StoreError: the password's callable has failed.
         """
-        async with self._choose().connection() as connection:
+        async with AsyncExitStack() as stack:
+            lent = self._choose().connection()
+            try:
+                connection = await stack.enter_async_context(lent)
+            except PoolTimeout as error:
+                failure = self._failure
+                if failure is None:
+                    raise
+                if isinstance(failure, StoreError):
+                    raise type(failure)(str(failure)) from failure
+                raise psycopg.OperationalError(f"{error}: {failure}") from failure
             yield connection
 
     def stats(self) -> dict[str, int]:
@@ -112,6 +127,10 @@ class Pool:
             "readers_wanted": sum(each["requests_waiting"] for each in found),
             "readers_max": self._largest,
         }
+
+    def _tried(self, failure: Exception | None) -> None:
+        # Its frames hold the password, and people may get to see them.
+        self._failure = failure and failure.with_traceback(None)
 
     @property
     def _pools(self) -> list[AsyncConnectionPool[Connection]]:
