@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -245,3 +246,23 @@ async def test_an_old_failure_is_not_named_where_all_connections_are_in_use(
         with pytest.raises(PoolTimeout) as caught:
             await borrow(pool, 1)
         assert "LookupError" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [-1, 2])
+async def test_hosts_that_do_not_answer_leave_time_for_the_one_that_does(
+    postgres_config: Config, kept: int
+) -> None:
+    host, port = postgres_config.postgres.host, postgres_config.postgres.port
+    hanging = [socket.create_server((f"127.0.0.{each}", port)) for each in (8, 9)]
+    try:
+        async with open_pool(
+            postgres_config,
+            host=f"127.0.0.8,127.0.0.9,{host}",
+            connection_timeout=2,
+            max_idle_connections=kept,
+        ) as pool:
+            with anyio.fail_after(9):
+                assert len(await borrow(pool, 1)) == 1
+    finally:
+        for each in hanging:
+            each.close()

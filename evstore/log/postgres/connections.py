@@ -48,8 +48,11 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
         """Connect; a password that is a callable is called for this connection.
 
         What is given as `tried` is told how it ended: pools keep that to themselves.
+        `each` bounds the time for each host: pools would give all that they have.
         """
         tried: Callable[[Exception | None], None] | None = settings.pop("tried", None)
+        if each := settings.pop("each", 0):
+            settings["connect_timeout"] = min(each, settings["connect_timeout"])
         password = settings.get("password")
         try:
             if callable(password):

@@ -52,10 +52,17 @@ class Pool:
         self._largest = max(2, config.max_open_connections - _OUTSIDE_POOL)
         smallest = min(config.min_open_connections, self._largest)
         kept = min(max(config.max_idle_connections, smallest), self._largest)
+        each: int = parameters["connect_timeout"]
         common: dict[str, Any] = {
             "connection_class": Connection,
-            "kwargs": {**parameters, "autocommit": True, "tried": self._tried},
-            "timeout": config.connection_timeout,
+            "kwargs": {
+                **parameters,
+                "autocommit": True,
+                "tried": self._tried,
+                "each": each,
+            },
+            # Of several hosts, all but the last one may not answer.
+            "timeout": config.connection_timeout + each * config.host.count(","),
             "reconnect_timeout": config.connection_timeout,
             "open": False,
             "name": parameters["application_name"],
@@ -101,8 +108,8 @@ class Pool:
         """Lend a connection that answers.
 
         Raises:
-            psycopg.OperationalError: there was none within `connectionTimeout`; it says
-                why the last one could not be made, if it could not.
+            psycopg.OperationalError: there was none within `connectionTimeout` for each
+                host; it says why the last one could not be made, if it could not.
             StoreError: the password's callable has failed.
         """
         async with AsyncExitStack() as stack:
