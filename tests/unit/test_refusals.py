@@ -45,6 +45,9 @@ TLS = TlsConfig(
         ('FATAL: Peer authentication failed for user "kuma"', "user"),
         ('FATAL: Ident authentication failed for user "kuma"', "user"),
         ('FATAL: LDAP authentication failed for user "kuma"', "user"),
+        ("FATAL: SASL authentication failed", "user"),
+        ("FATAL: no such database: nowhere", "dbName"),
+        ("FATAL: no such user: nobody", "user"),
         ("a certificate of some kind that nobody has thought of", "tls"),
     ],
 )

@@ -125,10 +125,13 @@ _REFUSALS: Final = (
         " store.postgres.dbName",
     ),
     _Refusal(("database", "does not exist"), "Check store.postgres.dbName"),
+    _Refusal(("no such database",), "Check store.postgres.dbName"),
+    _Refusal(("no such user",), "Check store.postgres.user"),
     _Refusal(("role", "does not exist"), "Check store.postgres.user"),
     _Refusal(("certificate",), f"Check the files of {_TLS}"),
 )
-_PASSWORD: Final = "password authentication failed"  # noqa: S105 - the server's text
+# In the words of PostgreSQL, and in those of PgBouncer.
+_PASSWORD: Final = ("password authentication failed", "SASL authentication failed")
 
 
 def advice(text: str, tls: TlsConfig) -> str | None:
@@ -136,7 +139,7 @@ def advice(text: str, tls: TlsConfig) -> str | None:
 
     The advice names settings by their keys in the file.
     """
-    if _PASSWORD in text:
+    if any(words in text for words in _PASSWORD):
         return _password_advice(tls)
     for refusal in _REFUSALS:
         if all(word in text for word in refusal.words):
