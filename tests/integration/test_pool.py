@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+import psycopg
 import pytest
-from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
 
 from evstore.config import Config, PostgresConfig
@@ -201,8 +201,27 @@ async def test_who_gets_no_connection_is_told_why_it_cannot_be_made(
             max_idle_connections=kept,
             connection_timeout=0.3,
         ) as pool:
-            with pytest.raises(OperationalError, match='"nowhere" does not exist'):
+            with pytest.raises(
+                psycopg.OperationalError, match='"nowhere" does not exist'
+            ):
                 await borrow(pool, 1)
+
+
+async def test_who_gets_no_connection_is_told_why_its_session_could_not_begin(
+    postgres_config: Config,
+) -> None:
+    async def configure(connection: Connection) -> None:
+        await connection.execute("SELECT nonsense")
+
+    for kept in (-1, 2):
+        postgres = msgspec.structs.replace(
+            postgres_config.postgres, max_idle_connections=kept, connection_timeout=0.3
+        )
+        pool = Pool(postgres, parameters(postgres, purpose="reader"), configure)
+        await pool.open()
+        with pytest.raises(psycopg.Error, match='"nonsense" does not exist'):
+            await borrow(pool, 1)
+        await pool.aclose()
 
 
 async def test_who_gets_no_connection_is_told_why_there_is_no_password(

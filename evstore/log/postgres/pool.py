@@ -73,14 +73,14 @@ class Pool:
                 min_size=smallest,
                 max_size=kept,
                 max_idle=config.max_connection_idle_time or _IDLE_SECONDS,
-                configure=self._begin,
+                configure=self._begin_kept,
                 check=self._check,
                 **common,
             )
         self._passing: AsyncConnectionPool[Connection] | None = None
         if kept < self._largest:
             self._passing = AsyncNullConnectionPool(
-                max_size=self._largest - max(kept, 0), configure=configure, **common
+                max_size=self._largest - max(kept, 0), configure=self._begin, **common
             )
 
     async def open(self) -> None:
@@ -154,7 +154,14 @@ class Pool:
         return self._kept if found["pool_available"] or grows else self._passing
 
     async def _begin(self, connection: Connection) -> None:
-        await self._configure(connection)
+        try:
+            await self._configure(connection)
+        except psycopg.Error as error:
+            self._tried(error)
+            raise
+
+    async def _begin_kept(self, connection: Connection) -> None:
+        await self._begin(connection)
         # The pool reads it next, with nothing in between, for this connection alone.
         assert self._kept is not None, "it is its connection"
         self._kept.max_lifetime = lifetime_of(self._config)
