@@ -55,7 +55,7 @@ async def resolve(
             # is, it does not tell the outcome.
             failures += 1
             # Whoever waits behind this is only told that the log is not reached in time.
-            if str(error) != told:
+            if isinstance(error, StoreError) and str(error) != told:
                 told = str(error)
                 logger.warning("an append without an answer is asked for: %s", told)
             await pause(failures)
