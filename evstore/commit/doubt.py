@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from evstore.errors import DivergedError, StoreError
+from evstore.errors import DivergedError, SchemaError, StoreError
 from evstore.log import (
     BusyError,
     ForeignLogError,
@@ -62,7 +62,12 @@ async def resolve(
 
 
 async def _ask_or_resend(log: Log, attempt: Attempt) -> bool:
-    following = await log.read_on(attempt.after)
+    try:
+        following = await log.read_on(attempt.after)
+    except SchemaError as error:
+        if error.position is None:
+            raise
+        return False  # what follows is not even of this program
     if not following:
         await log.append(attempt.events, after=attempt.after)
         return True

@@ -22,15 +22,9 @@ from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, Head, Operation, StoredEvent
 from evstore.tally import tally
 
-from .contract import (
-    CHUNK_EVENTS,
-    SNAPSHOTS_KEPT,
-    AuditedEvent,
-    HeadMovedError,
-    Instance,
-    Snapshot,
-    Stamp,
-)
+from .contract import CHUNK_EVENTS, SNAPSHOTS_KEPT
+from .failures import HeadMovedError
+from .shapes import AuditedEvent, Instance, Snapshot, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -55,6 +49,7 @@ class MemoryLog:
         self._positions: dict[str, list[int]] = {}
         self._instances: dict[UUID, Instance] = {}
         self._snapshots: dict[UUID, tuple[Snapshot, list[bytes]]] = {}
+        self._saving = anyio.Lock()
         self._grown = anyio.Event()
         self._turn = anyio.Lock()
 
@@ -146,6 +141,9 @@ class MemoryLog:
 
     async def place(self, position: int) -> Head | None:
         """Return the place at a position, None where the log has not got there."""
+        return self._place(position)
+
+    def _place(self, position: int) -> Head | None:
         if position == 0:
             return self.genesis
         if position > len(self._events):
@@ -349,10 +347,21 @@ class MemoryLog:
         self, stamp: Stamp, chunks: AsyncIterable[bytes], *, code_version: str
     ) -> Snapshot | None:
         """Keep a snapshot; see the log's contract."""
-        parts = [chunk async for chunk in chunks]
-        if stamp.log != self.identity or await self.place(stamp.head.position) != (
-            stamp.head
-        ):
+        try:
+            self._saving.acquire_nowait()
+        except anyio.WouldBlock:
+            return None
+        try:
+            parts = [chunk async for chunk in chunks]
+        finally:
+            self._saving.release()
+        return self._keep(stamp, parts, code_version)
+
+    def _keep(
+        self, stamp: Stamp, parts: list[bytes], code_version: str
+    ) -> Snapshot | None:
+        place = self._place(stamp.head.position)
+        if stamp.log != self.identity or place != stamp.head:
             return None
         since = self._events[stamp.head.position :]
         if any(event.operation is Operation.REDACTED for event in since):
