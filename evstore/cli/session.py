@@ -49,8 +49,10 @@ class Settings(msgspec.Struct, kw_only=True):
 def log_in_lines() -> None:
     """Have what the library logs be lines as all others, without tracebacks.
 
-    That a projection has stopped is left out: the commands that fold some say it.
+    That a projection has stopped is left out: the commands that fold some say it. So is
+    what the driver warns of: it comes again in the error, or ends without harm.
     """
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     handler = logging.lastResort
     assert handler is not None, "nobody has taken it away"
     handler.setFormatter(_Line())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -18,10 +19,11 @@ from evstore.maintenance import (
     migration_status,
 )
 from fault.history import adjusted
-from migration.databases import NEEDED
+from migration.databases import NEEDED, blocked, holding
 from planes import Plane, fill
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
     from evstore import Config, Store
@@ -290,6 +292,29 @@ def test_ctrl_c_stores_what_is_folded_and_the_next_run_goes_on(
     assert again["complete"], "what was folded is not folded again"
     assert {each["position"] for each in again["rebuilt"]} == {EVENTS}
     anyio.run(lambda: assert_right(config, plane, version=2))
+
+
+def test_ctrl_c_ends_at_once_where_nothing_is_folded_yet(
+    config: Config, command: Command
+) -> None:
+    async def interrupted() -> subprocess.Popen[str]:
+        async with holding(config, "SELECT pg_advisory_xact_lock(1702261620, 3)"):
+            process = command.start("migrate", "up")
+            try:
+                await blocked(config)
+                process.send_signal(signal.SIGINT)
+                with anyio.fail_after(20):
+                    await anyio.to_thread.run_sync(process.wait)
+            finally:
+                process.kill()
+        return process
+
+    process = anyio.run(interrupted)
+    _, told = process.communicate()
+    assert process.returncode == 130
+    assert told == (
+        "interrupted: what is done stays, and the next run goes on from there\n"
+    )
 
 
 def test_a_kill_in_the_middle_costs_what_was_not_stored_yet(
