@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -126,7 +127,9 @@ async def _up(config: Config, program: App | None, *, force: bool) -> MigrationR
     report: MigrationReport | None = None
     with anyio.CancelScope() as scope:
         async with background() as tasks:
-            await tasks.start(_listen, scope, folds, enough)
+            if threading.current_thread() is threading.main_thread():
+                # Signals come to no other, nor does Ctrl-C.
+                await tasks.start(_listen, scope, folds, enough)
             with folding("rebuilding") as told:
 
                 def advance(done: int, total: int) -> None:

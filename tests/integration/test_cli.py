@@ -168,7 +168,15 @@ def test_migrate_says_what_it_did(unmigrated_config: Config, tmp_path: Path) -> 
     assert command("migrate", "up") == (0, f"migrated to version {latest}\n", "")
     assert command("migrate", "up") == (0, f"already at version {latest}\n", "")
     assert command("migrate", "up", "-o", "json").documents == [
-        {"version": latest, "applied": []}
+        {
+            "version": latest,
+            "applied": [],
+            "rebuilt": [],
+            "left_out": [],
+            "position": 0,
+            "head": 0,
+            "complete": True,
+        }
     ]
     assert command("migrate", "status", "--check").code == 0
     (found,) = command("migrate", "status", "-o", "json").documents
