@@ -39,7 +39,7 @@ from . import (
     stats,
     watch,
 )
-from .session import Settings, UsageError, say
+from .session import Settings, UsageError, log_in_lines, say
 
 _BROKEN_PIPE: Final = 141  # as the shell reports a program that SIGPIPE has ended
 
@@ -161,6 +161,8 @@ def _main(
     ] = False,
 ) -> None:
     del version  # its callback has done it
+    if not debug:
+        log_in_lines()
     context.obj = Settings(config_path=config, debug=debug)
     if context.invoked_subcommand is None:
         say(context.get_help())

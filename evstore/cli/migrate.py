@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Output
+from .input.app import app_of
+from .options import AppName, Output
 from .output.migrating import (
+    note_left_out,
     plan_document,
     print_plan,
+    print_report,
     print_status,
+    report_document,
     status_document,
 )
+from .output.progress import folding
 from .output.tables import Format, print_document, printable
-from .session import UsageError, config_of, run, say
+from .session import UsageError, config_of, prompt, run, say
 
 if TYPE_CHECKING:
+    import anyio
+
+    from evstore import App
     from evstore.config import Config
+    from evstore.maintenance import MigrationReport
+
+_INTERRUPTED = 130
 
 app = typer.Typer(help="Bring the database to the version it needs.")
 
@@ -32,73 +44,148 @@ def _migrate(context: typer.Context) -> None:
 @app.command()
 def plan(
     context: typer.Context,
+    app: AppName = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Show what `up` would do, and whom it would leave behind.
 
-    The migrations that are new, the locks that each takes, and the running instances that could not write or read any more
-    after it. Nothing is changed and nobody has to wait.
+    The migrations that are new, the locks that each takes, the running instances that could not write or read any more after
+    it, and the projections that are to be folded again, with the instances that fold them by other code. Nothing is changed
+    and nobody has to wait.
     """
     from evstore.maintenance import migration_plan
 
+    program = app_of(app)
     config = _database(context)
-    found = run(lambda: migration_plan(config))
+    found = run(lambda: migration_plan(config, app=program))
     if output is Format.TABLE:
         print_plan(found)
     else:
         print_document(plan_document(found), output)
+    note_left_out(found.left_out)
 
 
 @app.command()
 def up(
     context: typer.Context,
+    app: AppName = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Leave running instances behind, if need be."),
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Apply the migrations that are new.
+    """Apply the migrations that are new, and rebuild projections.
 
-    Each runs in a transaction of its own. Says `migrated to version N` or `already at version N`. Any number of these may run
-    at the same time. A migration that an instance seen in the last minute could not live with is refused, unless with --force;
-    `plan` names both.
+    Each migration runs in a transaction of its own. Says `migrated to version N` or `already at version N`. Any number of these
+    may run at the same time. A migration that an instance seen in the last minute could not live with is refused, unless with
+    --force; `plan` names both.
+
+    Then the projections of --app are folded, so that a start need not: those that only other code has stored, and those that
+    are far behind. Ctrl-C stores what is folded by then, and the next run goes on from there. Exit code 1 where one stops.
     """
+    program = app_of(app)
+    config = _database(context)
+    try:
+        report = run(lambda: _up(config, program, force=force))
+    except KeyboardInterrupt:
+        say("interrupted: what is done stays, and the next run goes on from there")
+        raise typer.Exit(_INTERRUPTED) from None
+    if output is Format.TABLE:
+        print_report(report)
+    else:
+        print_document(report_document(report), output)
+    note_left_out(report.left_out)
+    stopped = [each for each in report.rebuilt if each.stopped is not None]
+    for each in stopped:
+        assert each.stopped is not None
+        say(
+            f"error: projection {each.name} stopped at position"
+            f" {each.stopped.position}: {each.stopped.cause}; correct it and raise its"
+            " version"
+        )
+    if not report.complete:
+        say(
+            f"interrupted at position {report.position:,} of {report.head:,}; the next"
+            " run, or a start, goes on from there"
+        )
+        raise typer.Exit(_INTERRUPTED)
+    if stopped:
+        raise typer.Exit(1)
+
+
+async def _up(config: Config, program: App | None, *, force: bool) -> MigrationReport:
+    """Migrate and rebuild; the first Ctrl-C has what is folded stored, another none."""
+    import anyio
+
+    from evstore.background import background
     from evstore.maintenance import migrate_up
 
-    config = _database(context)
-    report = run(lambda: migrate_up(config, force=force))
-    if output is not Format.TABLE:
-        applied = [each.name for each in report.applied]
-        print_document({"version": report.version, "applied": applied}, output)
-    elif report.applied:
-        print(f"migrated to version {report.version}")
-    else:
-        print(f"already at version {report.version}")
+    enough = anyio.Event()
+    folds = anyio.Event()
+    report: MigrationReport | None = None
+    with anyio.CancelScope() as scope:
+        async with background() as tasks:
+            await tasks.start(_listen, scope, folds, enough)
+            with folding("rebuilding") as told:
+
+                def advance(done: int, total: int) -> None:
+                    folds.set()
+                    told(done, total)
+
+                report = await migrate_up(
+                    config, force=force, app=program, advance=advance, enough=enough
+                )
+    if report is None:
+        raise KeyboardInterrupt
+    return report
+
+
+async def _listen(
+    scope: anyio.CancelScope,
+    folds: anyio.Event,
+    enough: anyio.Event,
+    *,
+    task_status: anyio.abc.TaskStatus[None],
+) -> None:
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            if enough.is_set() or not folds.is_set():
+                scope.cancel()
+            else:
+                say("storing what is folded by now; Ctrl-C again ends at once")
+                enough.set()
 
 
 @app.command()
 def status(
     context: typer.Context,
+    app: AppName = None,
     output: Output = Format.TABLE,
     check: Annotated[
         bool,
         typer.Option("--check", help="End with exit code 1 if `up` has work to do."),
     ] = False,
 ) -> None:
-    """Show which migrations are applied, and which instances run.
+    """Show migrations, projections, snapshots and instances.
 
-    An instance runs if it was seen in the last minute, by the clock of the server.
+    Of each projection how far it is stored, by which code, and who runs that. An instance runs if it was seen in the last
+    minute, by the clock of the server, and was not closed since.
     """
     from evstore.maintenance import migration_status
 
+    program = app_of(app)
     config = _database(context)
-    found = run(lambda: migration_status(config))
+    found = run(lambda: migration_status(config, app=program))
     if output is Format.TABLE:
         print_status(found)
     else:
         print_document(status_document(found), output)
-    if check and (found.pending or any(each.dirty for each in found.applied)):
+    dirty = any(each.dirty for each in found.applied)
+    if check and (found.pending or dirty or found.due):
         raise typer.Exit(1)
 
 
@@ -141,4 +228,4 @@ def _database(context: typer.Context) -> Config:
     if config.type != "postgres":
         message = f"store.type is {config.type}: there is nothing to migrate"
         raise UsageError(f"{message}; set it to postgres")
-    return config
+    return prompt(config)

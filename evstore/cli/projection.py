@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,10 +20,10 @@ from .output.projecting import (
 )
 from .output.tables import Format, print_document
 from .past import print_changes
-from .session import Settings, UsageError, config_of, quiet, run, say
+from .session import UsageError, config_of, quiet, run, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Sequence
 
     from evstore.app import App
     from evstore.maintenance import (
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
         ProjectionsStatus,
         ProjectionVerification,
     )
-
-_LOGS_STOPS: Final = "evstore.folds.custom"
 
 app = typer.Typer(help="Look after the states that are folded from the log.")
 
@@ -73,7 +69,7 @@ def status(
     _known(given, ())
 
     async def work() -> ProjectionsStatus:
-        with _shown(context, "folding") as advance:
+        with folding("folding") as advance:
             return await projections_status(config, given, advance=advance)
 
     found = run(work)
@@ -105,7 +101,7 @@ def verify(
     wanted = _known(given, names or ())
 
     async def work() -> ProjectionVerification:
-        with _shown(context, "replaying") as advance:
+        with folding("replaying") as advance:
             return await verify_projections(
                 config, given, names=wanted, advance=advance
             )
@@ -151,7 +147,7 @@ def diff(
         _known(other, [name], option="--against")
 
     async def work() -> ProjectionDiff:
-        with _shown(context, "replaying") as advance:
+        with folding("replaying") as advance:
             return await projection_diff(
                 config, name, given, against=other, at=moment, advance=advance
             )
@@ -182,22 +178,6 @@ def _tell(found: ProjectionDiff, output: Format, *, show_secrets: bool) -> None:
             f"{'this' if differs else 'nothing'} differs between {found.before} and"
             f" {found.after} at position {found.position}"
         )
-
-
-@contextmanager
-def _shown(context: typer.Context, title: str) -> Generator[Callable[[int, int], None]]:
-    """Give what tells of progress; where projections stop, the command says itself.
-
-    Only --debug has the traceback of a fold as well.
-    """
-    settings = context.find_object(Settings)
-    logger = logging.getLogger(_LOGS_STOPS)
-    before, logger.disabled = logger.disabled, not (settings and settings.debug)
-    try:
-        with folding(title) as advance:
-            yield advance
-    finally:
-        logger.disabled = before
 
 
 def _known(given: App | None, names: Sequence[str], option: str = "--app") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import signal
 import sys
@@ -43,6 +44,28 @@ class Settings(msgspec.Struct, kw_only=True):
         from evstore.config import load_config
 
         return load_config(self.config_path)
+
+
+def log_in_lines() -> None:
+    """Have what the library logs be lines as all others, without tracebacks.
+
+    That a projection has stopped is left out: the commands that fold some say it. So is
+    what the driver warns of: it comes again in the error, or ends without harm.
+    """
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
+    handler = logging.lastResort
+    assert handler is not None, "nobody has taken it away"
+    handler.setFormatter(_Line())
+    handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.name != "evstore.folds.custom"
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {' '.join(record.getMessage().split())}"
 
 
 def config_of(context: typer.Context) -> Config:

@@ -121,8 +121,18 @@ async def test_a_store_that_is_open_runs(postgres_config: Config) -> None:
                 found = await migration_status(postgres_config)
     (instance,) = found.instances
     assert found.head == 1
+    assert instance.projections == ("resources:1:",)
     assert instance.knows == NEEDED
     assert instance.seen_at is not None
+
+
+async def test_a_store_that_was_closed_does_not(postgres_config: Config) -> None:
+    async with evstore.open(postgres_config):
+        with anyio.fail_after(10):
+            found = await migration_status(postgres_config)
+            while not found.instances:
+                found = await migration_status(postgres_config)
+    assert (await migration_status(postgres_config)).instances == []
 
 
 async def test_a_plan_says_whom_each_step_leaves_behind(
@@ -187,6 +197,7 @@ def test_the_command_shows_a_plan(
         "knows": 1,
         "position": 0,
         "behind": 0,
+        "projections": [],
     }
 
 

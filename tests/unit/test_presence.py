@@ -52,7 +52,7 @@ async def test_an_id_is_given_up_while_a_thread_asks(
     assert presence.seconds_left(given_up) == 0
 
 
-async def test_a_heartbeat_tells_the_projections() -> None:
+async def test_a_heartbeat_tells_the_projections_with_their_fingerprint() -> None:
     log = MemoryLog()
     presence = presence_on(log, "ab")
     await presence._record(boot_microseconds())

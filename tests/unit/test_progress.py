@@ -8,7 +8,7 @@ from contextlib import redirect_stderr
 
 import pytest
 
-from evstore.cli.output.progress import progress
+from evstore.cli.output.progress import folding, progress
 
 
 class Terminal(io.StringIO):
@@ -80,3 +80,19 @@ def test_off_a_terminal_nothing_is_shown(capsys: pytest.CaptureFixture[str]) -> 
     with progress("verifying", total=10, unit="events") as advance:
         advance(10)
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_is_folded_has_a_bar_from_the_first_word_on(
+    terminal: Terminal, clock: Clock
+) -> None:
+    with redirect_stderr(terminal):
+        with folding("rebuilding") as advance:
+            assert terminal.getvalue() == ""
+            advance(0, 400)
+            clock.now += 10
+            advance(100, 400)
+            clock.now += 1
+        with folding("rebuilding"):
+            pass
+    assert "rebuilding" in terminal.getvalue()
+    assert "100/400" in terminal.getvalue()

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from evstore.cli.session import say
+
+from .charts import size
 from .documents import local_time, rfc3339
+from .snapshots import short_label
 from .tables import Column, print_table, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evstore.log import Instance
-    from evstore.maintenance import MigrationPlan, MigrationStatus, PlannedStep
+    from evstore.maintenance import (
+        MigrationPlan,
+        MigrationReport,
+        MigrationStatus,
+        PlannedRebuild,
+        PlannedStep,
+        StoredProjection,
+    )
+    from evstore.snapshots.rebuild import Due
 
 _LEAST: Final = 20
 
@@ -40,6 +52,8 @@ def status_document(found: MigrationStatus) -> dict[str, Any]:
         "version": len(found.applied),
         "head": found.head,
         "migrations": applied + pending,
+        "projections": [_stored_document(each) for each in found.projections],
+        "due": [_due_document(each) for each in found.due],
         "instances": _instance_documents(found.instances, found.head),
     }
 
@@ -58,7 +72,112 @@ def print_status(found: MigrationStatus) -> None:
     rows += [(str(each.version), each.name, "pending", "") for each in found.pending]
     titles = ("VERSION", "NAME", "STATE", "APPLIED AT")
     print_table([Column(title) for title in titles], rows)
+    if found.applied:
+        print()
+        _print_projections(found.projections)
     _print_instances(found.instances, found.head)
+
+
+def _stored_document(each: StoredProjection) -> dict[str, Any]:
+    return {
+        "name": each.name,
+        "version": each.version,
+        "fingerprint": each.fingerprint,
+        "label": each.label,
+        "own": each.own,
+        "snapshots": each.snapshots,
+        "size": each.size,
+        "position": each.position,
+        "behind": each.behind,
+        "taken_at": None if each.taken_at is None else rfc3339(each.taken_at),
+        "instances": list(map(str, each.instances)),
+    }
+
+
+def _due_document(due: Due) -> dict[str, Any]:
+    return {
+        "name": due.name,
+        "version": due.version,
+        "label": due.label,
+        "stored": due.stored,
+        "others": list(due.others),
+        "events": due.events,
+    }
+
+
+def _print_projections(projections: Sequence[StoredProjection]) -> None:
+    titles = (
+        "PROJECTION",
+        "SNAPSHOTS",
+        "SIZE",
+        "STORED",
+        "BEHIND",
+        "TAKEN AT",
+        "RUN BY",
+    )
+    print_table(
+        [Column(title) for title in titles],
+        [
+            (
+                printable(short_label(each.label)),
+                str(each.snapshots),
+                size(each.size) if each.snapshots else "",
+                "none" if each.position is None else str(each.position),
+                str(each.behind),
+                "" if each.taken_at is None else local_time(each.taken_at),
+                _count(len(each.instances)),
+            )
+            for each in projections
+        ],
+    )
+
+
+def _count(instances: int) -> str:
+    return f"{instances} instance{'s' * (instances != 1)}" if instances else "nobody"
+
+
+def report_document(report: MigrationReport) -> dict[str, Any]:
+    """Return what was done as one document."""
+    return {
+        "version": report.version,
+        "applied": [each.name for each in report.applied],
+        "rebuilt": [
+            {
+                "name": each.name,
+                "version": each.version,
+                "label": each.label,
+                "position": each.position,
+                "stopped": None
+                if each.stopped is None
+                else {"position": each.stopped.position, "cause": each.stopped.cause},
+            }
+            for each in report.rebuilt
+        ],
+        "left_out": list(report.left_out),
+        "position": report.position,
+        "head": report.head,
+        "complete": report.complete,
+    }
+
+
+def print_report(report: MigrationReport) -> None:
+    """Print what was done, a line for the tables and one for each projection."""
+    done = "migrated to" if report.applied else "already at"
+    print(f"{done} version {report.version}")
+    for each in report.rebuilt:
+        if each.stopped is None:
+            what = "rebuilt" if report.complete else "folded"
+            print(
+                f"{what} {printable(each.name)}, version {each.version}, up to position"
+                f" {each.position:,}"
+            )
+
+
+def note_left_out(labels: Sequence[str]) -> None:
+    """Say what only another program could rebuild."""
+    if labels:
+        named = ", ".join(printable(short_label(each)) for each in labels)
+        say(f"note: left to the program that folds it, give its --app: {named}")
 
 
 def plan_document(plan: MigrationPlan) -> dict[str, Any]:
@@ -80,6 +199,14 @@ def plan_document(plan: MigrationPlan) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
+        "rebuilds": [
+            {
+                **_due_document(each.due),
+                "elsewhere": list(map(str, each.elsewhere)),
+            }
+            for each in plan.rebuilds
+        ],
+        "left_out": list(plan.left_out),
         "instances": _instance_documents(plan.instances, plan.head),
     }
 
@@ -87,7 +214,8 @@ def plan_document(plan: MigrationPlan) -> dict[str, Any]:
 def print_plan(plan: MigrationPlan) -> None:
     """Print a plan as tables, and what they come to in a line before and behind."""
     place = f"at version {plan.version}" if plan.version else "empty"
-    print(f"the database is {place}" + ("" if plan.steps else ": nothing to do"))
+    idle = not plan.steps and not plan.rebuilds
+    print(f"the database is {place}" + (": nothing to do" if idle else ""))
     if plan.steps:
         print()
     print_table(
@@ -99,6 +227,18 @@ def print_plan(plan: MigrationPlan) -> None:
         ],
         [_step_row(step) for step in plan.steps],
     )
+    if plan.rebuilds:
+        print()
+    print_table(
+        [
+            Column("REBUILD"),
+            Column("STORED"),
+            Column("EVENTS"),
+            Column("OTHER CODE", least=_LEAST),
+            Column("RUN BY OTHER CODE", least=_LEAST),
+        ],
+        [_rebuild_row(each) for each in plan.rebuilds],
+    )
     _print_instances(plan.instances, plan.head)
     refused = [step for step in plan.steps if step.left_behind]
     if refused:
@@ -107,6 +247,17 @@ def print_plan(plan: MigrationPlan) -> None:
             f"\n`evstore migrate up` stops before version {step.version} ({step.name}),"
             " unless with --force, for as long as those run that it leaves behind"
         )
+
+
+def _rebuild_row(planned: PlannedRebuild) -> tuple[str, ...]:
+    due = planned.due
+    return (
+        printable(short_label(due.label)),
+        "none" if due.stored is None else str(due.stored),
+        f"{due.events:,}",
+        printable(", ".join(map(short_label, due.others))),
+        ", ".join(map(str, planned.elsewhere)),
+    )
 
 
 def _step_row(step: PlannedStep) -> tuple[str, ...]:
@@ -129,6 +280,7 @@ def _instance_documents(
             "knows": each.knows,
             "position": each.position,
             "behind": _behind(each, head),
+            "projections": list(each.projections),
             "seen_at": None if each.seen_at is None else rfc3339(each.seen_at),
         }
         for each in instances
@@ -142,7 +294,7 @@ def _print_instances(instances: Sequence[Instance], head: int) -> None:
     print()
     titles = ("INSTANCE", "EVSTORE", "KNOWS", "POSITION", "BEHIND", "SEEN AT")
     print_table(
-        [Column(title) for title in titles],
+        [*(Column(title) for title in titles), Column("PROJECTIONS", least=_LEAST)],
         [
             (
                 str(each.id),
@@ -151,6 +303,7 @@ def _print_instances(instances: Sequence[Instance], head: int) -> None:
                 str(each.position),
                 str(_behind(each, head)),
                 "" if each.seen_at is None else local_time(each.seen_at),
+                printable(", ".join(map(short_label, each.projections))),
             )
             for each in instances
         ],

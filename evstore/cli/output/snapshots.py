@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from .charts import size
 from .documents import local_time, rfc3339
 from .tables import Column, print_table, printable
 
@@ -31,7 +32,7 @@ def print_listed(found: Sequence[StoredSnapshot]) -> None:
     if not found:
         print("no snapshots")
         return
-    titles = ("ID", *_TITLES, "TAKEN AT", "BYTES", "EVSTORE", "BELONGS")
+    titles = ("ID", *_TITLES, "TAKEN AT", "SIZE", "EVSTORE", "BELONGS")
     print_table(
         [Column(title) for title in titles],
         [
@@ -39,7 +40,7 @@ def print_listed(found: Sequence[StoredSnapshot]) -> None:
                 str(each.snapshot.id),
                 *_stamp_cells(each.snapshot),
                 local_time(each.snapshot.taken_at),
-                f"{each.snapshot.size:,}",
+                size(each.snapshot.size),
                 printable(each.snapshot.code_version),
                 each.belonging.value,
             )
@@ -72,7 +73,7 @@ def print_created(found: Iterable[CreatedSnapshot]) -> None:
         if each.snapshot is not None:
             print(
                 f"stored {each.name}, version {each.version}, at position"
-                f" {each.position:,}: {each.snapshot.size:,} bytes"
+                f" {each.position:,}: {size(each.snapshot.size)}"
             )
 
 

@@ -222,8 +222,8 @@ async def _check_running(
         named += f" and {len(behind) - _NAMED_MAX} more"
     message = (
         f"migration {migration.version} ({migration.name}) would leave running "
-        f"instances behind: {named}. Upgrade or stop them, and wait for a minute; or "
-        f"force it, with --force. The database is at version {before[-1].version}"
+        f"instances behind: {named}. Upgrade or stop them (one that was killed "
+        f"counts for a minute); or force it, with --force. The database is at version {before[-1].version}"
     )
     raise SchemaError(message)
 
