@@ -10,7 +10,7 @@ import pytest
 
 import evstore
 from command import Command
-from integration.planes import NOW, app_of, fill, planned, store_snapshots
+from integration.ports_plane import NOW, app_of, fill, planned, store_snapshots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

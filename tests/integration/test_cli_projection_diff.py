@@ -11,7 +11,7 @@ import pytest
 
 import evstore
 from evstore.maintenance.programs import Program
-from integration.planes import NOW, app_of, fill, planned, store_snapshots, tables
+from integration.ports_plane import NOW, app_of, fill, planned, store_snapshots, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

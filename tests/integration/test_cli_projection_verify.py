@@ -15,7 +15,7 @@ from evstore.folds import resources
 from evstore.folds.resources import fold as fold_rightly
 from evstore.log import Instance, open_log
 from evstore.maintenance.programs import Program
-from integration.planes import NOW, app_of, fill, planned, store_snapshots, tables
+from integration.ports_plane import NOW, app_of, fill, planned, store_snapshots, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
