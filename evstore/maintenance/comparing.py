@@ -14,7 +14,7 @@ from evstore.snapshots.start import refold
 
 from .differing import first_difference
 from .finding import event_missed, event_that_set
-from .folding import custom_of, digest_of, following, stopped_of
+from .folding import digest_of, following, stopped_of
 from .programs import Program
 
 if TYPE_CHECKING:
@@ -195,7 +195,10 @@ async def _compared(
 
 
 def _stops(projections: Projections, name: str) -> Stopped | None:
-    return None if name == BUILT_IN else custom_of(projections, name).stopped
+    """Return where a fold has stopped, also where its state is not of its type."""
+    (fold,) = (each for each in folds_of(projections) if each.name == name)
+    digest_of(fold)
+    return stopped_of(projections, fold)
 
 
 async def _of_instance(

@@ -175,6 +175,9 @@ async def test_two_releases_side_by_side_see_each_its_own_and_start_from_it(
     assert not {*labels("blue")} & {*labels("green")}
     told: dict[str, list[dict[str, Any]]] = {"blue": [], "green": []}
     async with evstore.open(postgres_config) as store:
+        for name in ("old-b", "old-a"):
+            # Never changed again: later starts have them from a snapshot alone.
+            await store.create("Dataplane", name, mesh="m", spec={"host": "h-old"})
         for turn in range(3):
             before = await stored(postgres_config)
             for one in await side_by_side(postgres_config, store, tmp_path, turn):
