@@ -167,7 +167,8 @@ class Waiting(Names):
         (made(name="x" * 64), "name must be"),
         (made(name="resources"), "not 'resources'"),
         (made(name=None), "it is None"),
-        (made(version=0), "version must be a whole number from 1 on, not 0"),
+        (made(version=0), "version must be a whole number from 1 to .*, not 0"),
+        (made(version=202612312359), "from 1 to 2,147,483,647, not 2026"),
         (made(version=True), "not True"),
         (made(version="2"), "not '2'"),
         (made(of=Opaque), "has a Opaque, which msgspec cannot decode"),
@@ -461,6 +462,35 @@ def test_a_state_of_another_type_stops_when_it_is_frozen() -> None:
         wrong.freeze()
     assert wrong.status.stopped is not None
     assert wrong.status.stopped.position == 2
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (Speechless(), "Speechless"),
+        (ValueError("\ud800 is no text"), "ValueError: \\ud800 is no text"),
+    ],
+)
+def test_a_cause_can_be_told_whatever_was_raised(error: Exception, cause: str) -> None:
+    class Raising(Names):
+        name = "raising"
+
+        def fold(self, state: list[str], event: Event) -> list[str]:  # noqa: ARG002
+            raise error
+
+    history = History(START)
+    creations(history, ["a"])
+    projections, custom = together(Raising())
+    projections.apply(history.events)
+    found = custom.get(Raising).stopped
+    assert found is not None
+    assert found.cause == cause
+    assert msgspec.json.encode(found)
 
 
 def test_a_long_cause_is_cut() -> None:
