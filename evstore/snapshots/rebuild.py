@@ -11,12 +11,14 @@ import msgspec
 from evstore.errors import UnavailableError
 
 from .content import folds_of
+from .start import places_of
 from .taking import take
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from evstore.folds.projections import Projections
+    from evstore.model import Head
 
     from .content import Fold
     from .start import Origin
@@ -103,6 +105,7 @@ class Rebuilding:
         self._origin = origin
         self._code_version = code_version
         self._advance = advance
+        self._begun: set[Head] = set()
 
     async def run(self, *, events: int) -> list[str]:
         """Rebuild what is due; return the names, of stopped projections as well.
@@ -114,6 +117,7 @@ class Rebuilding:
         if not names:
             return []
         projections = await self._origin.begun()
+        self._begun = places_of(projections)
         folds = [fold for fold in folds_of(projections) if fold.name in names]
         head = await self._log.head()
         begin = projections.behind
@@ -131,11 +135,15 @@ class Rebuilding:
                     stored = last.position
                     for fold in folds:
                         await self._take(fold)
+        projections.custom.confirm()
         for fold in folds:
             await self._finish(projections, fold)
         return [fold.name for fold in folds]
 
     async def _take(self, fold: Fold) -> bool:
+        if not await self._origin.has(self._begun):
+            message = "the log lost its end meanwhile; run it again"
+            raise UnavailableError(message)
         taken = await take(
             self._log,
             fold,
@@ -147,7 +155,7 @@ class Rebuilding:
     async def _finish(self, projections: Projections, fold: Fold) -> None:
         """Keep the last one; where another is being saved, wait and read on."""
         for number in range(TRIES):
-            if fold.stopped or await self._take(fold):
+            if await self._take(fold) or fold.stopped:
                 return
             if number + 1 < TRIES:
                 await anyio.sleep(PAUSE_SECONDS)

@@ -153,7 +153,11 @@ async def test_what_stops_does_not_keep_the_others_from_being_rebuilt() -> None:
     log = await filled()
     rebuilding = Rebuilding(origin_of(log, Stopping()), code_version="1")
     assert await rebuilding.run(events=0) == ["resources", "counted"]
-    assert positions(await log.snapshots()) == {"resources:1:": [EVENTS]}
+    assert positions(await log.snapshots()) == {
+        "resources:1:": [EVENTS],
+        "counted:1:": [EVENTS],
+    }
+    assert await rebuilding.run(events=0) == [], "nothing is to be folded again"
 
 
 async def test_a_rebuild_waits_for_who_is_saving(
