@@ -72,7 +72,7 @@ async def due(origin: Origin, *, events: int) -> list[Due]:
             if stamp.projection == fold.name and stamp.label != label
         }
         missing = head.position - max(places, default=0)
-        if missing > events or (others and not places):
+        if missing > events or (missing and others and not places):
             found.append(
                 Due(
                     name=fold.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,13 +11,16 @@ from evstore import UnavailableError
 from evstore.folds.custom import CustomProjections
 from evstore.folds.projection import Projection
 from evstore.folds.projections import Projections
-from evstore.log import MemoryLog, Snapshot
+from evstore.log import MemoryLog, Snapshot, Stamp
 from evstore.model import Event
 from evstore.snapshots import rebuild
 from evstore.snapshots.content import folds_of
 from evstore.snapshots.rebuild import Rebuilding, due
 from evstore.snapshots.start import Origin
 from evstore.snapshots.taking import take
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 EVENTS = 50
 
@@ -94,6 +97,29 @@ async def test_what_is_far_behind_is_due() -> None:
     assert await due(origin_of(log), events=EVENTS) == []
     (only,) = await due(origin_of(log), events=EVENTS - 1)
     assert (only.name, only.stored, only.others) == ("resources", None, ())
+
+
+async def test_nothing_is_kept_or_due_of_an_empty_log() -> None:
+    log = MemoryLog()
+    origin = origin_of(log, Counted())
+    for fold in folds_of(await origin.state()):
+        assert await take(log, fold, fingerprint="", code_version="1") is None
+    stamp = Stamp(
+        log=log.identity,
+        projection="counted",
+        version=7,
+        fingerprint="",
+        head=log.genesis,
+        digest=bytes(32),
+    )
+    await log.save_snapshot(stamp, no_chunks(), code_version="1")
+    assert await due(origin, events=0) == []
+    assert await Rebuilding(origin, code_version="1").run(events=0) == []
+
+
+async def no_chunks() -> AsyncGenerator[bytes]:
+    return
+    yield b""
 
 
 async def test_a_rebuild_leaves_a_start_without_a_tail_and_the_old_snapshots() -> None:
