@@ -203,7 +203,7 @@ def _inside(value: object, kinds: Sequence[_Kind]) -> Iterable[object] | None:
     """Return what a thing is made of, None where that is not known by its kind."""
     for kind, parts in kinds:
         if isinstance(value, kind):
-            return parts(cast("object", value))
+            return parts(value)
     return None
 
 
@@ -230,6 +230,10 @@ def _parts_of(code: CodeType) -> Sequence[object]:
     )
 
 
+def _of_member(value: enum.Enum) -> Iterable[object]:
+    return (_called(type(value)), value.name, value.value)
+
+
 def _of_pattern(value: re.Pattern[str]) -> Iterable[object]:
     return (value.pattern, value.flags)
 
@@ -241,7 +245,7 @@ def _items(value: Mapping[object, object]) -> Iterable[object]:
 _Kind = tuple[type[Any] | tuple[type[Any], ...], Callable[[Any], Iterable[object]]]
 # What never changes may be one object or two: that says nothing.
 _VALUES: Final[tuple[_Kind, ...]] = (
-    (enum.Enum, lambda value: (_called(type(value)), value.name, value.value)),
+    (enum.Enum, _of_member),
     (tuple, iter),
     (CodeType, _parts_of),
     (re.Pattern, _of_pattern),
