@@ -78,6 +78,11 @@ class Custom:
         return type(self.projection).version
 
     @property
+    def running(self) -> bool:
+        """Whether there is a state: it has not stopped, and is not tainted."""
+        return self.stopped is None and not self.tainted
+
+    @property
     def seen(self) -> Head:
         """The place up to which events were taken in."""
         return self._seen or self.head
