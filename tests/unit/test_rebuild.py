@@ -12,7 +12,7 @@ from evstore.folds.custom import CustomProjections
 from evstore.folds.projection import Projection
 from evstore.folds.projections import Projections
 from evstore.log import MemoryLog, Snapshot, Stamp
-from evstore.model import Event
+from evstore.model import Event, Head
 from evstore.snapshots import rebuild
 from evstore.snapshots.content import folds_of
 from evstore.snapshots.rebuild import Rebuilding, due
@@ -173,6 +173,29 @@ async def test_an_interrupted_rebuild_is_gone_on_with(
     started = await origin.begun()
     assert started.resources.digest() == (await folded(log)).resources.digest()
     assert started.custom.get(Counted).state == {"Dataplane": EVENTS}
+
+
+async def test_of_a_log_that_loses_its_end_meanwhile_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = await filled()
+    await stored(log, origin_of(log))
+    before = await log.snapshots()
+    place = log.place
+
+    async def lost(position: int) -> Head | None:
+        return None if position == EVENTS else await place(position)
+
+    def fail_over(done: int, total: int) -> None:
+        del done, total
+        monkeypatch.setattr(log, "place", lost)
+
+    rebuilding = Rebuilding(
+        origin_of(log, Counted()), code_version="1", advance=fail_over
+    )
+    with pytest.raises(UnavailableError, match="the log lost its end"):
+        await rebuilding.run(events=0)
+    assert await log.snapshots() == before
 
 
 async def test_what_stops_does_not_keep_the_others_from_being_rebuilt() -> None:
