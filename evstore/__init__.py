@@ -22,8 +22,8 @@ from .errors import (
     StoreError,
     UnavailableError,
 )
-from .folds.custom import ProjectionStatus, Stopped
 from .folds.projection import Projection
+from .folds.stopped import ProjectionStatus, Stopped
 from .instances.health import Health
 from .instances.lease import Lease
 from .model import Event, Key, Operation, Page, Resource

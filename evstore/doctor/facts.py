@@ -110,7 +110,8 @@ class Snapshots(msgspec.Struct, frozen=True, kw_only=True):
     """Snapshots of the state, `own`, and those of anything that are not of this log.
 
     `position` is that of the newest of the former, None where there is none, and
-    `seconds` how long ago it was taken.
+    `seconds` how long ago it was taken. Where instances run, it is the newest that one
+    of them can start from.
     """
 
     head: int

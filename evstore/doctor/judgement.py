@@ -280,7 +280,8 @@ def _snapshots(snapshots: Snapshots) -> Check:
         return warn("snapshots", found, advice)
     since = snapshots.head - (snapshots.position or 0)
     if snapshots.position is None or snapshots.seconds is None:
-        found = f"none of the state; a start reads {since:,} events"
+        which = "that fits an instance that runs" if snapshots.own else "of the state"
+        found = f"none {which}; a start reads {since:,} events"
     else:
         newest = f"the newest of position {snapshots.position:,}"
         events = "event" if since == 1 else "events"

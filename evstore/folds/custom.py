@@ -15,14 +15,20 @@ import logging
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from evstore.errors import InvalidError, SchemaError, UnavailableError
+from evstore.errors import InvalidError, SchemaError, StoreError, UnavailableError
 from evstore.model import Operation
 from evstore.redaction import announcement_of
 
 from .gone import Gone
 from .projection import Definition, Projection, definitions_of, describe
+from .stopped import (
+    ProjectionStatus,
+    Stopped,
+    freeze_stop,
+    is_accident,
+    is_stop,
+    thaw_stop,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,36 +40,12 @@ logger = logging.getLogger(__name__)
 _NOTHING: Final = "fold returned None; it must return the state"
 
 
-class Stopped(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a projection has stopped, and why.
-
-    `position` is that of the event that its fold could not take.
-    """
-
-    position: int
-    cause: str
-
-
-class ProjectionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a projection of one's own stands.
-
-    `position` is the last one that it has folded; `stopped` says where and why it has
-    stopped, None where it runs; `tainted`, whether it has no state just now, because
-    something was redacted and it is folded again.
-    """
-
-    name: str
-    version: int
-    position: int
-    stopped: Stopped | None = None
-    tainted: bool = False
-
-
 class Custom:
     """One projection of one's own, at one place.
 
     `head` is the place up to which it has folded; `stopped` says where and why it has
-    stopped, `tainted` whether its state was dropped for a redaction.
+    stopped, `tainted` whether its state was dropped for a redaction. `seen` is the place
+    up to which it has taken events in: beyond `head` only where it has stopped.
     """
 
     def __init__(
@@ -76,6 +58,9 @@ class Custom:
         self._wrap = wrap
         self._state = definition.beginning()
         self._gone = Gone()
+        self._seen: Head | None = None
+        self._lasting = False
+        self._accident = False
 
     @property
     def projection(self) -> Projection[Any]:
@@ -96,6 +81,11 @@ class Custom:
     def running(self) -> bool:
         """Whether there is a state: it has not stopped, and is not tainted."""
         return self.stopped is None and not self.tainted
+
+    @property
+    def seen(self) -> Head:
+        """The place up to which events were taken in."""
+        return self._seen or self.head
 
     @property
     def status(self) -> ProjectionStatus:
@@ -139,6 +129,8 @@ class Custom:
         except Exception as error:  # noqa: BLE001 - a state may hold what it likes
             reason = f"the state is no {self.definition.state_name}: {describe(error)}"
             self._stop(self.head.position, reason)
+            # What a state is does not show in a replay, which only folds.
+            self._lasting = not is_accident(error)
         self._check()
         raise AssertionError
 
@@ -150,13 +142,40 @@ class Custom:
         """Return a state of the caller's own; raises as `freeze` does."""
         return self.definition.thaw(self.freeze())
 
+    def confirm(self) -> None:
+        """Hold on to where it has stopped, if it has: a replay of the log met it, too.
+
+        Not where it need not have been the event's doing.
+        """
+        self._lasting = self.stopped is not None and not self._accident
+
+    def keep(self) -> bytes | None:
+        """Return what another start can go on from, at `seen`.
+
+        That is the frozen state, or that there is none, once that is confirmed. None
+        where there is nothing to go on from.
+        """
+        try:
+            return self.freeze()
+        except StoreError:
+            if self.stopped is None or not self._lasting:
+                return None
+            return freeze_stop(self.stopped, self.head)
+
     def restore(self, head: Head, payload: bytes) -> None:
-        """Stand at `head` with the state that was frozen there.
+        """Stand at `head` with what was frozen or kept there.
 
         Raises:
-            msgspec.DecodeError: the bytes are of no such state; nothing has changed.
+            Exception: the bytes are of no such state; nothing has changed.
         """
-        self._become(head, self.definition.thaw(payload))
+        if not is_stop(payload):
+            self._become(head, self.definition.thaw(payload))
+            return
+        stopped, folded = thaw_stop(payload)
+        self._become(folded, None)
+        self._stop(stopped.position, stopped.cause)
+        self._seen = head
+        self.confirm()
 
     def reset(self, head: Head) -> None:
         """Begin anew at `head`."""
@@ -168,18 +187,20 @@ class Custom:
         self.tainted = False
         self._state = state
         self._gone = Gone()
+        self._seen = None
+        self._lasting = False
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
-        """Fold the events after `head`; those before it are passed over."""
-        if events[-1].position <= self.head.position:
+        """Take in the events after `seen`; those before it are passed over."""
+        seen = self.seen.position
+        if events[-1].position <= seen:
             return
-        if self.stopped is not None:
-            self._look_back(events)
-            return
-        known = self.head.position + 1 - events[0].position
+        known = seen + 1 - events[0].position
         assert known >= 0, "events have no gap"
         new = events[known:] if known else events
-        if self.tainted:
+        if self.stopped is not None:
+            self._look_back(new)
+        elif self.tainted:
             self._note(new)
         else:
             self._fold(new)
@@ -190,7 +211,7 @@ class Custom:
             self.head = events[folded - 1].head
         if error is not None:
             self._stop(events[folded].position, describe(error), error)
-            self._look_back(events[folded + 1 :])
+            self._look_back(events[folded:])
             if not isinstance(error, Exception):
                 raise error
         elif folded < len(events):
@@ -237,8 +258,10 @@ class Custom:
         for index, event in enumerate(events):
             if self._taints(event):
                 self.stopped = None
+                self._seen = None
                 self._taint(events[index:])
                 return
+        self._seen = events[-1].head
 
     def _taint(self, events: Sequence[StoredEvent]) -> None:
         """Drop the state; `events` begin with a redaction of what it may hold."""
@@ -266,6 +289,7 @@ class Custom:
         self, position: int, cause: str, error: BaseException | None = None
     ) -> None:
         self.stopped = Stopped(position=position, cause=cause)
+        self._accident = is_accident(error)
         self._state = None
         logger.error(
             "projection %s stopped at position %d: %s",
@@ -348,8 +372,13 @@ class CustomProjections:
 
     @property
     def positions(self) -> list[int]:
-        """The positions of those that run."""
-        return [each.head.position for each in self if each.running]
+        """The positions up to which they have taken events in."""
+        return [each.seen.position for each in self]
+
+    def confirm(self) -> None:
+        """Hold on to where some have stopped: a replay of the log met it."""
+        for each in self:
+            each.confirm()
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
         """Have each fold what follows its own head."""
@@ -382,7 +411,7 @@ class CustomProjections:
         Where one met another redaction meanwhile, the old one learns of it and stays.
         False where one has not come to `head`: then the log is another one by now.
         """
-        if not all(each.stopped or each.head == head for each in fresh):
+        if not all(each.seen == head for each in fresh):
             return False
         for each in fresh:
             of = type(each.projection)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 BUILT_IN: Final = "resources"
 NAME: Final = re.compile(r"[a-z0-9-]{1,63}")
+# What a stamp has room for.
+VERSION_MAX: Final = 2**31 - 1
 
 State = TypeVar("State")
 
@@ -66,7 +68,10 @@ class Projection(ABC, Generic[State]):
     """Unique among the projections of a store: a-z, 0-9 and -, at most 63."""
 
     version: ClassVar[int] = 1
-    """To be raised whenever `initial`, `fold` or the type of the state changes."""
+    """To be raised whenever `initial`, `fold` or the type of the state changes.
+
+    From 1 to 2,147,483,647.
+    """
 
     @abstractmethod
     def initial(self) -> State:
@@ -219,10 +224,14 @@ def _check_label(of: type[Projection[Any]]) -> None:
         )
         raise InvalidError(message, path=_PATH)
     version: object = getattr(of, "version", None)
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+    if (
+        not isinstance(version, int)
+        or isinstance(version, bool)
+        or not 1 <= version <= VERSION_MAX
+    ):
         message = (
-            f"{of.__qualname__}.version must be a whole number from 1 on, "
-            f"not {version!r}"
+            f"{of.__qualname__}.version must be a whole number from 1 to "
+            f"{VERSION_MAX:,}, not {version!r}"
         )
         raise InvalidError(message, path=_PATH)
 
@@ -272,8 +281,13 @@ _TEXTS: Final = (
 
 
 def describe(error: BaseException) -> str:
-    """Return what went wrong, in one line that is not too long."""
-    text = " ".join(str(error).split())
+    """Return what went wrong, in one line that is not too long, as text for anybody."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001 - it may be any, and has no text then
+        text = ""
+    # JSON has no lone surrogates.
+    text = text.encode("utf-8", "backslashreplace").decode()
     if len(text) > _CAUSE_CHARACTERS_MAX:
         text = f"{text[:_CAUSE_CHARACTERS_MAX]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

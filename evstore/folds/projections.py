@@ -46,7 +46,7 @@ class Projections:
 
     @property
     def behind(self) -> int:
-        """The lowest position of all folds that have not stopped."""
+        """The lowest position up to which a fold has taken events in."""
         return min([self.head.position, *self.custom.positions])
 
     def labels(self, fingerprint: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from evstore.commit.committer import Committer
     from evstore.config import EvstoreConfig
-    from evstore.folds.custom import ProjectionStatus
+    from evstore.folds.stopped import ProjectionStatus
     from evstore.log import Connections, Instance, Log
     from evstore.model import Head
     from evstore.watching.tail import Tail

@@ -10,8 +10,9 @@ from evstore.snapshots.start import refold
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from evstore.folds.custom import Custom, Stopped
+    from evstore.folds.custom import Custom
     from evstore.folds.projections import Projections
+    from evstore.folds.stopped import Stopped
     from evstore.log import Log
     from evstore.model import StoredEvent
     from evstore.snapshots.content import Fold

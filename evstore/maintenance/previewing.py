@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from evstore.app import App
     from evstore.config import Config
-    from evstore.folds.custom import Stopped
     from evstore.folds.resources import Resources
+    from evstore.folds.stopped import Stopped
     from evstore.log import Log, Snapshot
     from evstore.model import Head, Record
     from evstore.past.history import At

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from evstore.app import App
     from evstore.config import Config
-    from evstore.folds.custom import Stopped
     from evstore.folds.projections import Projections
+    from evstore.folds.stopped import Stopped
     from evstore.log import Log, Snapshot
     from evstore.snapshots.content import Fold
     from evstore.snapshots.start import Origin

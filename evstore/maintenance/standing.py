@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from evstore.app import App
     from evstore.config import Config
-    from evstore.folds.custom import Stopped
+    from evstore.folds.stopped import Stopped
     from evstore.log import Instance, Log
 
     from .folding import Advance

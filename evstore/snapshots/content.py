@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
-from evstore.errors import StoreError
-from evstore.folds.projection import BUILT_IN
+from evstore.folds.projection import BUILT_IN, describe
 from evstore.folds.projections import RESOURCES_VERSION
 from evstore.folds.requests import Request  # noqa: TC001 - msgspec resolves it
 from evstore.folds.resources import digest_of
@@ -77,7 +76,7 @@ class Fold(Protocol):
 
     @property
     def head(self) -> Head:
-        """The place up to which it has folded."""
+        """The place up to which it has taken events in."""
         ...
 
     @property
@@ -187,7 +186,11 @@ class _BuiltInReading:
 
 
 class OfOne:
-    """A projection of one's own: one encoded state, in pieces."""
+    """A projection of one's own: one encoded state, in pieces.
+
+    Or that it has stopped: else each start would read the log again from where it has a
+    state of it, to find that out.
+    """
 
     def __init__(self, custom: Custom) -> None:
         self.name: Final = custom.name
@@ -196,8 +199,8 @@ class OfOne:
 
     @property
     def head(self) -> Head:
-        """The place up to which it has folded."""
-        return self._custom.head
+        """The place up to which it has taken events in."""
+        return self._custom.seen
 
     @property
     def stopped(self) -> bool:
@@ -207,11 +210,10 @@ class OfOne:
     def freeze(self) -> Frozen | None:
         """Return it as it is now: encoded at once, as the fold may change it in place.
 
-        None where it has stopped, or is folded again.
+        None where it is folded again, or has stopped and no start has met that yet.
         """
-        try:
-            payload = self._custom.freeze()
-        except StoreError:
+        payload = self._custom.keep()
+        if payload is None:
             return None
         pieces = (
             payload[first : first + CHUNK_BYTES]
@@ -239,8 +241,9 @@ class _ReadingOfOne:
             raise ContentError(message)
         try:
             self._custom.restore(head, payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            message = f"it is no state of the projection: {error}"
+        except Exception as error:
+            # A state's type may raise what it likes, and a start must not fail for it.
+            message = f"it is no state of the projection: {describe(error)}"
             raise ContentError(message) from error
 
 

@@ -11,15 +11,16 @@ import msgspec
 from evstore.errors import UnavailableError
 
 from .content import folds_of
-from .start import refold
+from .start import places_of, refold
 from .taking import take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from evstore.folds.custom import Stopped
     from evstore.folds.projections import Projections
+    from evstore.folds.stopped import Stopped
     from evstore.log import Stamp
+    from evstore.model import Head
 
     from .content import Fold
     from .start import Origin
@@ -93,7 +94,7 @@ def due_of(
             if stamp.projection == code.name and stamp.label != code.label
         }
         missing = head - max(places, default=0)
-        if missing > events or (others and not places):
+        if missing > events or (missing and others and not places):
             found.append(
                 Due(
                     name=code.name,
@@ -151,6 +152,7 @@ class Rebuilding:
         self._advance = advance
         self._enough = enough
         self._stored: dict[str, int] = {}
+        self._begun: set[Head] = set()
         self.position = 0
         self.head = 0
 
@@ -169,12 +171,15 @@ class Rebuilding:
         if not names:
             return []
         projections = await self._origin.begun()
+        self._begun = places_of(projections)
         folds = [fold for fold in folds_of(projections) if fold.name in names]
         # What runs beside them stands at the place of a snapshot, or is not needed.
         self._stored = {fold.name: fold.head.position for fold in folds}
         self.head = (await self._log.head()).position
         await self._replay(projections, folds)
         await refold(self._log, projections)
+        if self.complete:
+            projections.custom.confirm()
         for fold in folds:
             await self._finish(projections, fold)
         stopped = {each.name: each.stopped for each in projections.custom}
@@ -215,6 +220,9 @@ class Rebuilding:
     async def _take(self, fold: Fold) -> bool:
         if fold.head.position <= self._stored[fold.name]:
             return True
+        if not await self._origin.has(self._begun):
+            message = "the log lost its end meanwhile; run it again"
+            raise UnavailableError(message)
         taken = await take(
             self._log,
             fold,
@@ -228,7 +236,7 @@ class Rebuilding:
     async def _finish(self, projections: Projections, fold: Fold) -> None:
         """Keep the last one; where another is being saved, wait and read on."""
         for number in range(TRIES):
-            if fold.stopped or await self._take(fold):
+            if await self._take(fold) or fold.stopped:
                 return
             if number + 1 < TRIES:
                 await anyio.sleep(PAUSE_SECONDS)

@@ -20,16 +20,22 @@ from evstore.schemas import AS_STORED
 from .content import ContentError, folds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from evstore.folds.projection import Definition
     from evstore.log import Log, Snapshot
-    from evstore.model import StoredEvent
+    from evstore.model import Head, StoredEvent
     from evstore.schemas import Schemas
 
     from .content import Fold, Reading
 
 logger = logging.getLogger(__name__)
+
+
+def places_of(projections: Projections) -> set[Head]:
+    """Return the places up to which folds have taken events in, but for the first one."""
+    found = {fold.head for fold in folds_of(projections)}
+    return {place for place in found if place.position}
 
 
 class Origin:
@@ -70,12 +76,29 @@ class Origin:
             SchemaError: an event is in a shape that this program does not know.
         """
         projections = await self.begun()
+        places = places_of(projections)
+        await self._replay(projections)
+        if not await self.has(places):
+            # What follows is of another end than the snapshots are.
+            logger.warning("the log lost its end during the start: reads all of it")
+            projections = self.fresh()
+            await self._replay(projections)
+        projections.custom.confirm()
+        return projections
+
+    async def _replay(self, projections: Projections) -> None:
         head = await self.log.head()
         events = self.log.replay(after=projections.behind, until=head.position)
         async with aclosing(events) as chunks:
             async for chunk in chunks:
                 projections.apply(chunk)
-        return projections
+
+    async def has(self, places: Iterable[Head]) -> bool:
+        """Whether the log still has these places."""
+        for place in places:
+            if await self.log.place(place.position) != place:
+                return False
+        return True
 
     async def begun(self) -> Projections:
         """Return projections, each at the place of the newest snapshot that fits.

@@ -22,13 +22,15 @@ async def take(
     """Keep a snapshot of `fold` as it is when this is called.
 
     Other tasks run between its chunks. None where nothing was kept: another instance
-    is saving one, the fold has stopped, or the log has lost its place.
+    is saving one, the fold has stopped, the log has lost its place, or nothing has been
+    folded: an empty log may yet take over the identity of another, and it would stay
+    behind.
 
     Raises:
         UnavailableError: the log cannot be reached.
     """
     frozen = fold.freeze()
-    if frozen is None:
+    if frozen is None or not frozen.head.position:
         return None
     stamp = Stamp(
         log=log.identity,

@@ -21,7 +21,13 @@ from evstore.past.listing import has_labels
 from evstore.redaction import announcement_of, left_by
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        Callable,
+        Collection,
+        Iterable,
+        Mapping,
+    )
 
     from evstore.folds.projections import Projections
     from evstore.log import Log
@@ -246,8 +252,33 @@ class Watcher:
             self._reading = None
             self._position = reading.until.position
             return self._batch([], reading.until)
+        try:
+            unlabelled = await self._unlabelled(chunk)
+        except UnavailableError:
+            await reading.chunks.aclose()
+            raise
+        self.check()
         self._position = chunk[-1].position
-        return self._batch(self._passing(chunk), self._boundary(chunk))
+        return self._batch(self._passing(chunk, unlabelled), self._boundary(chunk))
+
+    async def _unlabelled(self, events: list[StoredEvent]) -> set[int]:
+        """Return which versions have lost the labels, of those that events redact.
+
+        The fields of an announcement that is read here are those of the stored body,
+        and what matches may be in another shape. So the log says what is left.
+        """
+        found = filter(None, map(announcement_of, events)) if self._labels else ()
+        versions = {
+            each.position
+            for each in found
+            if any(f"{field}/".startswith("/labels/") for field in each.fields)
+        }
+        left: list[StoredEvent] = []
+        for version in sorted(versions):
+            left += await self._log.pick([version])
+        return {
+            each.position for each in left if not has_labels(each.body, self._labels)
+        }
 
     async def _next_existing(self, existing: _Existing) -> Batch:
         records = existing.next_records()
@@ -263,19 +294,25 @@ class Watcher:
         existing.done += len(records)
         return Batch(events)
 
-    def _passing(self, events: list[StoredEvent]) -> list[StoredEvent]:
+    def _passing(
+        self, events: list[StoredEvent], unlabelled: Collection[int] = ()
+    ) -> list[StoredEvent]:
         passing = events
         if not self._where.everything:
             passing = list(filter(self._where.accepts, events))
         if self._labels:
-            passing = list(filter(self._is_or_was_member, passing))
+            passing = [
+                each for each in passing if self._is_or_was_member(each, unlabelled)
+            ]
         return passing
 
-    def _is_or_was_member(self, event: StoredEvent) -> bool:
+    def _is_or_was_member(
+        self, event: StoredEvent, unlabelled: Collection[int]
+    ) -> bool:
         was = event.key in self._members
         match event.operation:
             case Operation.REDACTED:
-                if was and self._loses_labels(event):
+                if was and self._loses_labels(event, unlabelled):
                     del self._members[event.key]
                 return was
             case Operation.DELETED:
@@ -288,12 +325,14 @@ class Watcher:
             del self._members[event.key]
         return is_now or was
 
-    def _loses_labels(self, event: StoredEvent) -> bool:
+    def _loses_labels(self, event: StoredEvent, unlabelled: Collection[int]) -> bool:
         """Whether a redaction takes one of the labels from the version that matches."""
         announced = announcement_of(event)
         assert announced is not None, "the caller has looked"
         if announced.position != self._members[event.key]:
             return False
+        if announced.position in unlabelled:
+            return True
         body = canonical({"labels": dict(self._labels)}, "labels")
         return not has_labels(left_by(event, body, announced), self._labels)
 

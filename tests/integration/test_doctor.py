@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import anyio
 import msgspec
@@ -19,7 +20,7 @@ from evstore.doctor import judgement
 from evstore.doctor.checks import Status
 from evstore.embedded import EmbeddedServer
 from evstore.errors import ConfigError
-from evstore.log import Stamp, open_log
+from evstore.log import Instance, Stamp, open_log
 from evstore.log.postgres import migrations
 from evstore.maintenance import doctor, migrate_up
 from fault.history import adjusted, connected, superuser, value
@@ -443,6 +444,15 @@ async def test_the_newest_snapshot_of_this_log_is_told(
     assert status == "ok"
     assert words.startswith("2 of the state, the newest of position 2, taken ")
     assert words.endswith(" s ago; 1 event since")
+    # Only instances of other code run, and then one that folds as these were folded.
+    async with open_log(postgres_config) as log:
+        await log.beat(running("resources:1:f00d"))
+        assert await found() == (
+            "ok",
+            "none that fits an instance that runs; a start reads 3 events",
+        )
+        await log.beat(running("resources:1:"))
+    assert "the newest of position 2" in (await found())[1]
     # One of an end that the log has lost, and one of another log.
     away = "UPDATE evstore.snapshots SET"
     await execute(
@@ -451,6 +461,16 @@ async def test_the_newest_snapshot_of_this_log_is_told(
     assert await found() == ("warn", "1 of another log, or of an end that was lost")
     await execute(postgres_config, f"{away} log = gen_random_uuid()")
     assert await found() == ("warn", "3 of another log, or of an end that was lost")
+
+
+def running(label: str) -> Instance:
+    return Instance(
+        id=uuid4(),
+        position=0,
+        digest=bytes(32),
+        code_version="",
+        projections=(label,),
+    )
 
 
 async def test_dead_rows_that_nobody_removes_are_a_warning(

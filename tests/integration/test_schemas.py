@@ -12,6 +12,7 @@ import evstore.blocking
 from events import collected
 from evstore import Key, Schema
 from evstore.errors import SchemaError
+from fault.history import limited
 
 if TYPE_CHECKING:
     from evstore import Event, Store
@@ -307,6 +308,33 @@ async def test_a_redaction_takes_the_same_from_each_state(
     assert replayed["state"] == (spec, None, {"role": "[redacted]"}, everything)
     assert replayed["watched"] == replayed["state"]
     assert replayed["digest"] == followed[0]["digest"]
+    assert old
+
+
+async def test_a_watch_behind_the_tail_sees_a_renamed_label_go(
+    backend: Backend, old: list[bytes]
+) -> None:
+    config = limited(backend.config, tail_events_max=1)
+    labels = {"role": "front"}
+    async with evstore.open(config, upcasters=V2) as store:
+        events = aiter(store.watch(after=0, labels=labels))
+        seen = [(await anext(events)).position]
+        await store.redact(
+            "Dataplane",
+            "web",
+            mesh="default",
+            version=1,
+            fields=["labels.kind"],
+            reason="leaked",
+        )
+        redacted = store.position
+        await store.update(WEB, spec={"address": "10.0.0.9"})
+        other = await store.create("Dataplane", "other", spec={}, labels=labels)
+        async for event in events:
+            seen.append(event.position)
+            if event.position == other.version:
+                break
+    assert seen == [1, redacted, other.version]
     assert old
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
-    from evstore import Config, Store
+    from evstore import Config, Event, Store
     from evstore.log import Snapshot
     from evstore.model import StoredEvent
 
@@ -317,3 +317,93 @@ async def test_commands_go_on_while_one_is_taken(
         (only,) = await stored_up_to(config, EVERY)
         assert only.stamp.head.position == EVERY
         assert only.stamp.digest == digest
+
+
+class Touchy(evstore.Projection[int]):
+    """Stops at the first event of all."""
+
+    name = "touchy"
+
+    def initial(self) -> int:
+        return 0
+
+    def fold(self, state: int, event: Event) -> int:  # noqa: ARG002
+        raise ValueError(event.position)
+
+
+class Careful(Touchy):
+    version = 2
+
+    def fold(self, state: int, event: Event) -> int:  # noqa: ARG002
+        return state + 1
+
+
+async def test_one_that_has_stopped_costs_one_start_and_not_each(
+    config: Config, replays: Replays, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with evstore.open(config, projections=[Touchy()]) as store:
+        await change(store, EVERY)
+        await stored_up_to(config, EVERY)
+    for after in ([0], [], []):
+        replays.after.clear()
+        caplog.clear()
+        async with evstore.open(config, projections=[Touchy()]) as store:
+            assert replays.after == after
+            assert "touchy stopped at position 1: ValueError: 1" in caplog.text
+            with pytest.raises(evstore.SchemaError, match="stopped at position 1"):
+                store.view(Touchy)
+            (status,) = (await store.health()).projections
+            assert (status.position, status.tainted) == (0, False)
+            await assert_right(store)
+    replays.after.clear()
+    async with evstore.open(config, projections=[Careful()]) as store:
+        assert replays.after == [0]
+        assert store.view(Careful) == EVERY
+
+
+async def test_one_that_has_stopped_is_folded_again_where_its_event_was_redacted(
+    config: Config,
+) -> None:
+    class Secretive(Touchy):
+        def fold(self, state: int, event: Event) -> int:
+            if event.spec == {"n": 0}:
+                raise ValueError(event.position)
+            return state + 1
+
+    for _ in range(2):
+        async with evstore.open(config, projections=[Secretive()]) as store:
+            await change(store, EVERY)
+    labels = [each.stamp.label for each in await stored(config)]
+    assert "touchy:1:" in labels
+    async with evstore.open(config) as store:
+        await store.redact("Zone", "z-0", version=1, fields=["spec.n"], reason="gone")
+    async with evstore.open(config, projections=[Secretive()]) as store:
+        assert store.view(Secretive) == 2 * EVERY + 1
+
+
+async def test_a_log_that_loses_its_end_during_a_start_is_read_as_it_is_then(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with evstore.open(config, projections=[Careful()]) as store:
+        await change(store, EVERY)
+        await stored_up_to(config, EVERY)
+    begun = Origin.begun
+    starts = 0
+
+    async def failing_over(origin: Origin) -> Projections:
+        nonlocal starts
+        starts += 1
+        projections = await begun(origin)
+        if starts == 1:
+            assert projections.behind == EVERY
+            await lose_tail(config, after=EVERY - 5)
+            async with evstore.open(often(config, 0)) as other:
+                await change(other, EVERY)
+        return projections
+
+    monkeypatch.setattr(Origin, "begun", failing_over)
+    async with evstore.open(often(config, 0), projections=[Careful()]) as store:
+        assert "the log lost its end during the start" in caplog.text
+        assert store.position == 2 * EVERY - 5
+        assert store.view(Careful) == 2 * EVERY - 5
+        await assert_right(store)

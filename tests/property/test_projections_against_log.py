@@ -228,9 +228,11 @@ class Pieces:
             projections.apply(self.stored[position : position + size])
             position += size
             if restore:
-                running = [each for each in projections.custom if each.running]
-                for each in running:
-                    each.restore(each.head, each.freeze())
+                projections.custom.confirm()
+                for each in projections.custom:
+                    kept = each.keep()
+                    assert kept is not None
+                    each.restore(each.seen, kept)
             if position >= len(self.stored):
                 return projections
         raise AssertionError
@@ -253,7 +255,8 @@ async def test_pieces_and_restored_states_come_to_the_whole(
     for of in ALL:
         expected, found = whole.custom.get(of), part.custom.get(of)
         assert (found.head, found.stopped) == (expected.head, expected.stopped)
-        if expected.running:
+        assert found.seen == expected.seen == whole.head
+        if expected.stopped is None:
             assert found.digest() == expected.digest()
             assert found.state == folded(of, events)
     if events:

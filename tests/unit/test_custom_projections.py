@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -167,7 +168,8 @@ class Waiting(Names):
         (made(name="x" * 64), "name must be"),
         (made(name="resources"), "not 'resources'"),
         (made(name=None), "it is None"),
-        (made(version=0), "version must be a whole number from 1 on, not 0"),
+        (made(version=0), "version must be a whole number from 1 to .*, not 0"),
+        (made(version=202612312359), "from 1 to 2,147,483,647, not 2026"),
         (made(version=True), "not True"),
         (made(version="2"), "not '2'"),
         (made(of=Opaque), "has a Opaque, which msgspec cannot decode"),
@@ -387,6 +389,45 @@ def test_it_stops_at_the_same_place_however_events_come(size: int) -> None:
     assert projections.position == whole.position
 
 
+def test_what_a_replay_has_stopped_at_is_kept_for_the_next_start() -> None:
+    history = with_a_bad_one()
+    _, strict = stopped(history)
+    assert strict.keep() is None, "it may have been an accident of this process"
+    strict.confirm()
+    kept = strict.keep()
+    assert kept is not None
+    projections, custom = together(Names(), Strict())
+    restored = custom.get(Strict)
+    restored.restore(strict.seen, kept)
+    assert (restored.stopped, restored.head) == (strict.stopped, strict.head)
+    projections.apply(history.events)
+    projections.apply(creations(history, ["f"]))
+    assert (restored.stopped, restored.head) == (strict.stopped, strict.head)
+    assert restored.seen == history.head
+    assert restored.keep() == kept
+    restored.restore(history.head, msgspec.msgpack.encode(["a"]))
+    assert restored.state == ["a"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
+def test_an_accident_is_never_kept(error: BaseException) -> None:
+    class Unlucky(Names):
+        name = "unlucky"
+
+        def fold(self, state: list[str], event: Event) -> list[str]:  # noqa: ARG002
+            raise error
+
+    history = History(START)
+    creations(history, ["a"])
+    projections, custom = together(Unlucky())
+    with suppress(KeyboardInterrupt):
+        projections.apply(history.events)
+    unlucky = custom.get(Unlucky)
+    unlucky.confirm()
+    assert unlucky.stopped is not None
+    assert unlucky.keep() is None
+
+
 def test_a_fold_that_returns_nothing_stops() -> None:
     class Forgetful(Names):
         name = "forgetful"
@@ -461,6 +502,36 @@ def test_a_state_of_another_type_stops_when_it_is_frozen() -> None:
         wrong.freeze()
     assert wrong.status.stopped is not None
     assert wrong.status.stopped.position == 2
+    assert wrong.keep() is not None, "a replay would not show it"
+
+
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (SpeechlessError(), "SpeechlessError"),
+        (ValueError("\ud800 is no text"), "ValueError: \\ud800 is no text"),
+    ],
+)
+def test_a_cause_can_be_told_whatever_was_raised(error: Exception, cause: str) -> None:
+    class Raising(Names):
+        name = "raising"
+
+        def fold(self, state: list[str], event: Event) -> list[str]:  # noqa: ARG002
+            raise error
+
+    history = History(START)
+    creations(history, ["a"])
+    projections, custom = together(Raising())
+    projections.apply(history.events)
+    found = custom.get(Raising).stopped
+    assert found is not None
+    assert found.cause == cause
+    assert msgspec.json.encode(found)
 
 
 def test_a_long_cause_is_cut() -> None:

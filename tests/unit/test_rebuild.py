@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -12,13 +12,16 @@ from evstore import UnavailableError
 from evstore.folds.custom import CustomProjections
 from evstore.folds.projection import Projection
 from evstore.folds.projections import Projections
-from evstore.log import MemoryLog, Snapshot
-from evstore.model import Event
+from evstore.log import MemoryLog, Snapshot, Stamp
+from evstore.model import Event, Head
 from evstore.snapshots import rebuild
 from evstore.snapshots.content import folds_of
 from evstore.snapshots.rebuild import Rebuilding, due
 from evstore.snapshots.start import Origin
 from evstore.snapshots.taking import take
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 EVENTS = 50
 ALL = ("resources", "counted")
@@ -96,6 +99,29 @@ async def test_what_is_far_behind_is_due() -> None:
     assert await due(origin_of(log), events=EVENTS) == []
     (only,) = await due(origin_of(log), events=EVENTS - 1)
     assert (only.name, only.stored, only.others) == ("resources", None, ())
+
+
+async def test_nothing_is_kept_or_due_of_an_empty_log() -> None:
+    log = MemoryLog()
+    origin = origin_of(log, Counted())
+    for fold in folds_of(await origin.state()):
+        assert await take(log, fold, fingerprint="", code_version="1") is None
+    stamp = Stamp(
+        log=log.identity,
+        projection="counted",
+        version=7,
+        fingerprint="",
+        head=log.genesis,
+        digest=bytes(32),
+    )
+    await log.save_snapshot(stamp, no_chunks(), code_version="1")
+    assert await due(origin, events=0) == []
+    assert await Rebuilding(origin, code_version="1").run([]) == []
+
+
+async def no_chunks() -> AsyncGenerator[bytes]:
+    return
+    yield b""
 
 
 async def test_a_rebuild_leaves_a_start_without_a_tail_and_the_old_snapshots() -> None:
@@ -197,15 +223,42 @@ async def test_one_never_ends_inside_a_transaction(
     assert rebuilt.position == EVENTS + 30
 
 
+async def test_of_a_log_that_loses_its_end_meanwhile_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = await filled()
+    await stored(log, origin_of(log))
+    before = await log.snapshots()
+    place = log.place
+
+    async def lost(position: int) -> Head | None:
+        return None if position == EVENTS else await place(position)
+
+    def fail_over(done: int, total: int) -> None:
+        del done, total
+        monkeypatch.setattr(log, "place", lost)
+
+    rebuilding = Rebuilding(
+        origin_of(log, Counted()), code_version="1", advance=fail_over
+    )
+    with pytest.raises(UnavailableError, match="the log lost its end"):
+        await rebuilding.run(["counted"])
+    assert await log.snapshots() == before
+
+
 async def test_what_stops_does_not_keep_the_others_from_being_rebuilt() -> None:
     log = await filled()
     rebuilding = Rebuilding(origin_of(log, Stopping()), code_version="1")
     resources, counted = await rebuilding.run(ALL)
     assert (resources.position, resources.stopped) == (EVENTS, None)
-    assert counted.position == 0
+    assert counted.position == EVENTS, "that it has stopped is kept"
     assert counted.stopped is not None
     assert counted.stopped.position == EVENTS // 2
-    assert positions(await log.snapshots()) == {"resources:1:": [EVENTS]}
+    assert positions(await log.snapshots()) == {
+        "resources:1:": [EVENTS],
+        "counted:1:": [EVENTS],
+    }
+    assert await due(origin_of(log, Stopping()), events=0) == [], "it is known"
 
 
 async def test_a_rebuild_waits_for_who_is_saving(

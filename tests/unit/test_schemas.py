@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import traceback
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from evstore.testing import check_upcaster
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from evstore.model import StoredEvent
     from evstore.schemas import Upcaster
@@ -392,14 +394,150 @@ def test_a_change_of_the_code_changes_the_fingerprint(
     assert len(set(found)) == len(found)
 
 
+def written(text: str) -> str:
+    """Return the fingerprint of a function `f` that is written so."""
+    module: dict[str, Any] = {"__name__": "release.upcasters", "ModuleType": ModuleType}
+    exec(text, module)
+    return fingerprint(module["f"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import re\nP = re.compile('N0')\ndef f(body): return P.sub('', body)",
+        """
+class Names:
+    @staticmethod
+    def made(body): return {**body, "spec": N0}
+def f(body): return Names.made(body)
+""",
+        """
+class Names:
+    def made(self, body): return {**body, "spec": N0}
+NAMES = Names()
+def f(body): return NAMES.made(body)
+""",
+        """
+helpers = ModuleType("release.helpers")
+exec("def made(body): return {**body, 'spec': N0}", helpers.__dict__)
+def f(body): return helpers.made(body)
+""",
+        """
+import enum
+class Kind(enum.Enum):
+    ONE = N0
+def f(body): return {**body, "spec": Kind.ONE.value}
+""",
+        """
+import msgspec
+class Dataplane(msgspec.Struct):
+    port: int = N0
+def f(body): return msgspec.to_builtins(msgspec.convert(body, Dataplane))
+""",
+        """
+from functools import partial
+def add(count, body): return {**body, "spec": count}
+ADD = partial(add, N0)
+def f(body): return ADD(body)
+""",
+        """
+from functools import cache
+@cache
+def number(name): return N0
+def f(body): return {**body, "spec": number("a")}
+""",
+        """
+from datetime import timedelta
+TTL = timedelta(seconds=N0)
+def f(body): return {**body, "spec": TTL.seconds}
+""",
+        """
+from evstore.schemas import upcaster
+@upcaster("Zone", from_version=1)
+def of_zones(body): return {**body, "spec": N0}
+def f(body): return of_zones(body)
+""",
+    ],
+)
+def test_a_change_of_what_an_upcaster_uses_changes_the_fingerprint(text: str) -> None:
+    before, after = text.replace("N0", "1"), text.replace("N0", "2")
+    assert written(before) == written(before)
+    assert written(before) != written(after)
+
+
+def test_a_name_that_is_never_given_a_value_has_a_fingerprint() -> None:
+    def late(*, given: bool) -> Callable[[Body], Body]:
+        def function(body: Body) -> Body:
+            return helped(body)
+
+        if given:
+
+            def helped(body: Body) -> Body:
+                return body
+
+        return function
+
+    assert fingerprint(late(given=False)) != fingerprint(late(given=True))
+
+
+def test_a_program_and_a_command_that_imports_it_have_one_fingerprint(
+    tmp_path: Path,
+) -> None:
+    package = tmp_path / "release"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "names.py").write_text("def made(body):\n    return body\n")
+    (package / "app.py").write_text(
+        """
+from evstore.schemas import Schemas, upcaster
+from release.names import made
+class Zone:
+    name = "z"
+@upcaster("Zone", from_version=1)
+def one(body):
+    return made(body) if Zone.name else Zone()
+print(Schemas([], [one]).fingerprint)
+"""
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, *arguments],
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+            },
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for arguments in (["-m", "release.app"], ["-c", "import release.app"])
+    }
+    assert len(found) == 1
+
+
 def test_the_same_code_has_the_same_fingerprint_in_each_process() -> None:
     text = """
+import enum, re, msgspec
+from dataclasses import dataclass, field
 from evstore.schemas import Schemas, upcaster
+class Kind(enum.Flag):
+    A = enum.auto()
+    B = enum.auto()
+@dataclass
+class Row:
+    name: "str | None" = None
+    all: list[dict[str, int]] = field(default_factory=list)
+    KINDS = frozenset({"x", "y", "z"})
+class Spec(msgspec.Struct, frozen=True):
+    row: Row | None = None
+    pattern: re.Pattern[str] = re.compile("a")
+ROW = Row()
 NAMES = {"ip": "address", "tags": {"b", "a", "c"}}
 def helper(body):
     return helper(body) if "x" in {"x", "y", "z"} and body is None else body
 @upcaster("Dataplane", from_version=1)
 def one(body):
+    Kind.A, Spec(ROW)
     return helper({NAMES[k]: v for k, v in body.items() if k in {"a", "b", "c"}})
 print(Schemas([], [one]).fingerprint)
 """

@@ -13,7 +13,7 @@ from .tables import Column, print_table, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from evstore.folds.custom import Stopped
+    from evstore.folds.stopped import Stopped
     from evstore.log import Instance
     from evstore.maintenance import (
         ProjectionDiff,

@@ -3,9 +3,15 @@
 -- No binds. Returns one row: the head, how many snapshots there are of the state, how many
 -- of anything that are of another log or of an end that this one has lost, and of the
 -- first ones' highest position that and the seconds since it was taken, null where there
--- is none. Index: events_pkey.
-WITH found AS (
+-- is none. Where instances run, only what one of them can start from is looked at for
+-- that. Index: events_pkey.
+WITH running AS (
+    SELECT unnest(projections) AS label FROM evstore.instances
+    WHERE seen_at > clock_timestamp() - interval '1 minute'
+),
+found AS (
     SELECT s.projection, s.position, s.taken_at,
+        concat(s.projection, ':', s.version, ':', s.fingerprint) AS label,
         s.log = l.id AND (s.position = 0 OR EXISTS (
             SELECT FROM evstore.events AS e
             WHERE e.position = s.position AND e.hash = s.hash)) AS own
@@ -13,7 +19,9 @@ WITH found AS (
 ),
 newest AS (
     SELECT position, taken_at FROM found
-    WHERE own AND projection = 'resources'
+    WHERE own AND projection = 'resources' AND (
+        label IN (SELECT r.label FROM running AS r)
+        OR NOT EXISTS (SELECT FROM running))
     ORDER BY position DESC, taken_at DESC LIMIT 1
 )
 SELECT
