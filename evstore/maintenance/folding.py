@@ -63,4 +63,4 @@ def digest_of(fold: Fold) -> bytes | None:
     A state that is not of its declared type is found here; it stops its projection.
     """
     frozen = fold.freeze()
-    return None if frozen is None else frozen.digest
+    return None if frozen is None or fold.stopped else frozen.digest

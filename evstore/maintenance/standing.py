@@ -10,7 +10,7 @@ import msgspec
 from evstore.clock import to_datetime
 from evstore.snapshots.content import folds_of
 
-from .folding import bring, digest_of, stopped_of
+from .folding import bring, custom_of, digest_of, stopped_of
 from .programs import Program
 
 if TYPE_CHECKING:
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from evstore.app import App
     from evstore.config import Config
+    from evstore.folds.projections import Projections
     from evstore.folds.stopped import Stopped
     from evstore.log import Instance, Log
+    from evstore.snapshots.content import Fold
 
     from .folding import Advance
 
@@ -89,6 +91,7 @@ async def projections_status(
         for fold in folds_of(projections):
             label = origin.label(fold)
             digest = digest_of(fold)  # first: it may stop the projection
+            stopped = stopped_of(projections, fold)
             standings.append(
                 ProjectionStanding(
                     name=fold.name,
@@ -96,15 +99,22 @@ async def projections_status(
                     label=label,
                     stored=stored[fold.name] or None,
                     behind=head - stored[fold.name],
-                    position=fold.head.position,
+                    position=_folded(projections, fold),
                     digest=digest,
-                    stopped=stopped_of(projections, fold),
+                    stopped=stopped,
                     instances=tuple(
                         each.id for each in running if label in each.projections
                     ),
                 )
             )
         return ProjectionsStatus(head=head, projections=standings, instances=running)
+
+
+def _folded(projections: Projections, fold: Fold) -> int:
+    """Return the position up to which a fold has a state, or had one."""
+    if fold.stopped:
+        return custom_of(projections, fold.name).head.position
+    return fold.head.position
 
 
 async def running_instances(log: Log) -> list[Instance]:

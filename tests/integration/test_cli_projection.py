@@ -43,7 +43,7 @@ def test_status_says_how_each_stands(command: Command, filled: Config) -> None:
         assert len(bytes.fromhex(one["digest"])) == 32
         assert one["stopped"] is None
     touchy = by_name["touchy"]
-    assert (touchy["stored"], touchy["behind"], touchy["position"]) == (None, 5, 4)
+    assert (touchy["stored"], touchy["behind"], touchy["position"]) == (5, 0, 4)
     assert touchy["digest"] is None
     assert touchy["stopped"] == {"position": 5, "cause": "ValueError: an odd one"}
 

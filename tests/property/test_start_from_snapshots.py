@@ -21,7 +21,7 @@ from evstore.model import Event, Operation
 from evstore.schemas import Schemas
 from evstore.snapshots import content, rebuild
 from evstore.snapshots.content import BuiltIn, Fold, Frozen, folds_of
-from evstore.snapshots.rebuild import Rebuilding
+from evstore.snapshots.rebuild import Rebuilding, due
 from evstore.snapshots.start import origin_of
 from evstore.snapshots.taking import take
 
@@ -181,7 +181,7 @@ class Life:
         def advance(done: int, total: int) -> None:
             nonlocal chunks
             chunks += 1
-            assert 0 < done <= total
+            assert 0 <= done <= total
             if chunks == dies_after:
                 raise CrashError
 
@@ -191,7 +191,9 @@ class Life:
             patch.object(rebuild, "STEP_EVENTS", 2),
             patch("evstore.log.memory.CHUNK_EVENTS", 2),
         ):
-            await rebuilding.run(events=0)
+            await rebuilding.run(
+                {each.name for each in await due(self.origin, events=0)}
+            )
 
     def damage(self, number: int, how: Callable[[Snapshot, list[bytes]], Any]) -> None:
         """Do something to one of the snapshots, if there is one."""
