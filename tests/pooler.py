@@ -96,6 +96,11 @@ class Pooler:
                     pytest.fail((self._folder / "pgbouncer.log").read_text())
                 time.sleep(0.01)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """End it at once, and with it all connections through it."""
         if self._process is not None:

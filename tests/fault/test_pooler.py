@@ -285,3 +285,25 @@ async def test_migrations_run_through_a_pooler(
     assert report.version == len(report.applied)
     async with evstore.open(config) as store:
         assert (await store.create("Mesh", "default", spec={})).version == 1
+
+
+async def test_reads_that_are_cancelled_leave_the_pooler_alive(
+    postgres_config: Config, own_pooler: Pooler
+) -> None:
+    """PgBouncer 1.18 dies where the sender of a cancellation leaves before its end."""
+
+    async def ask(log: PostgresLog) -> None:
+        async with log._reader.connection() as connection:
+            await connection.execute("SELECT pg_sleep(60)")
+
+    for number in range(24):
+        async with open_log(own_pooler.config(postgres_config)) as log:
+            assert isinstance(log, PostgresLog)
+            await log.connect()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(ask, log)
+                # At any moment: while connecting, while asking, and in between.
+                await anyio.sleep(0.005 * (number % 8))
+                tasks.cancel_scope.cancel()
+        assert own_pooler.alive, f"it died after {number + 1} times"
