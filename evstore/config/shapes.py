@@ -215,11 +215,23 @@ class PostgresConfig(Section, frozen=True, kw_only=True):
 
 
 class KubernetesConfig(Section, frozen=True, kw_only=True):
-    """The cluster that the control plane runs in."""
+    """The cluster that the control plane runs in, or the one that a file names."""
 
     system_namespace: Annotated[
         str, Field(NAMESPACE, "Namespace that holds the log.")
     ] = "kuma-system"
+    kubeconfig: Annotated[
+        str,
+        Field(
+            TEXT,
+            "File that says how the cluster is reached; empty: as the service account of"
+            " the pod that this runs in.",
+        ),
+    ] = ""
+    context: Annotated[
+        str,
+        Field(TEXT, "Context of that file; empty: the one that it calls current."),
+    ] = ""
 
 
 class UpsertConfig(Section, frozen=True, kw_only=True):

@@ -93,6 +93,10 @@ SAMPLES = {
     "store.kubernetes.systemNamespace": Sample(
         "KUBERNETES_SYSTEM_NAMESPACE", "mesh-system", "mesh-system"
     ),
+    "store.kubernetes.kubeconfig": Sample(
+        "KUBERNETES_KUBECONFIG", "/etc/kube/config", "/etc/kube/config"
+    ),
+    "store.kubernetes.context": Sample("KUBERNETES_CONTEXT", "east", "east"),
     "store.upsert.conflictRetryBaseBackoff": Sample(
         "UPSERT_CONFLICT_RETRY_BASE_BACKOFF", "50ms", 0.05
     ),
