@@ -14,6 +14,7 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from certificates import CertificateAuthority, write_key
 from evstore.clock import boot_microseconds
 from evstore.config import Config, KubernetesConfig, StoreType
+from evstore.log.kubernetes import manifests, migrations
 from servers import free_port, short_folder, unavailable
 
 if TYPE_CHECKING:
@@ -255,3 +257,32 @@ def running_apiserver() -> Generator[ApiServer]:
             yield server
         finally:
             server.stop()
+
+
+def prepared(server: ApiServer) -> None:
+    """Install the kinds; give `owner` and `runtime` their roles in all namespaces."""
+    admin = server.config("default", role="admin")
+    anyio.run(migrations.migrate, admin)
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    for role, rules in (
+        ("owner", manifests.owner_rules()),
+        ("runtime", manifests.runtime_rules()),
+    ):
+        name = f"test-{role}"
+        whole = [*rules, *manifests.schema_rules()]
+        server.create(path, {"metadata": {"name": name}, "rules": whole})
+        bind(server, f"{path.removesuffix('roles')}rolebindings", "ClusterRole", name)
+
+
+def bind(server: ApiServer, path: str, kind: str, name: str) -> None:
+    """Bind a role to the user that the last word of its name says."""
+    group = "rbac.authorization.k8s.io"
+    user = name.rpartition("-")[2]
+    server.create(
+        path,
+        {
+            "metadata": {"name": name},
+            "roleRef": {"apiGroup": group, "kind": kind, "name": name},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+        },
+    )

@@ -11,6 +11,7 @@ import anyio
 import hypothesis
 import pytest
 
+from apiserver import ApiServer, prepared, running_apiserver
 from evstore.embedded import EmbeddedServer
 from evstore.maintenance import migrate_up
 from pooler import Pooler
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _TEMPLATE: Final = "migrated"
 _database_numbers: Final = count(1)
+_namespace_numbers: Final = count(1)
 
 # `ci` runs the same examples each time and judges nothing by the clock; `dev` searches.
 hypothesis.settings.register_profile(
@@ -105,3 +107,19 @@ def _database(server: EmbeddedServer, *, template: str | None) -> Generator[Conf
         yield server.config(name)
     finally:
         server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def apiserver() -> Iterator[ApiServer]:
+    """Return the session's API server, whose kinds and roles are installed."""
+    with running_apiserver() as running:
+        prepared(running)
+        yield running
+
+
+@pytest.fixture
+def kubernetes_config(apiserver: ApiServer) -> Config:
+    """Return the configuration of an empty namespace of the test's own."""
+    name = f"test-{next(_namespace_numbers)}"
+    apiserver.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    return apiserver.config(name)

@@ -28,7 +28,8 @@ from .contract import (
 from .memory import MemoryLog
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from evstore.config import Config
 
@@ -58,7 +59,7 @@ async def open_log(config: Config) -> AsyncGenerator[Log]:
     """Open the log that `config` names.
 
     Raises:
-        ConfigError: this store type is not there.
+        ConfigError: a setting is wrong, or the extra of this store type is missing.
         SchemaError: the database is not at the version that this program needs.
         UnavailableError: the database cannot be reached.
     """
@@ -71,7 +72,23 @@ async def open_log(config: Config) -> AsyncGenerator[Log]:
             async with open_postgres(config) as log:
                 yield log
         case StoreType.KUBERNETES:
-            message = "store.type: the kubernetes store is not part of this release"
-            raise ConfigError(f"{message}; use memory or postgres")
+            async with _kubernetes()(config) as log:
+                yield log
         case _:
             assert_never(config.type)
+
+
+def _kubernetes() -> Callable[[Config], AbstractAsyncContextManager[Log]]:
+    """Return what opens the log in a cluster: it needs an extra.
+
+    Raises:
+        ConfigError: that extra is not installed.
+    """
+    try:
+        from .kubernetes import open_kubernetes  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("evstore"):
+            raise
+        message = f"store.type: kubernetes needs the package {error.name}"
+        raise ConfigError(f"{message}: pip install 'evstore[kubernetes]'") from error
+    return open_kubernetes

@@ -7,20 +7,19 @@ or none. `tests/contract` holds every log to what stands here.
 
 from __future__ import annotations
 
+from datetime import datetime  # noqa: TC003 - msgspec resolves it when it decodes
 from typing import TYPE_CHECKING, Protocol
+from uuid import UUID  # noqa: TC003 - as well
 
 import msgspec
 
 from evstore.errors import DivergedError
-from evstore.model import ANY, Filter, StoredEvent
+from evstore.model import ANY, Filter, Head, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
-    from datetime import datetime
-    from uuid import UUID
 
-    from evstore.model import Head
     from evstore.tally import Activity, Storage
 
 CHUNK_EVENTS: int = 500

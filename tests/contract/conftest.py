@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evstore.log import Log
 
 
-@pytest.fixture(params=["memory", "postgres", "pooled"])
+@pytest.fixture(params=["memory", "postgres", "pooled", "kubernetes"])
 def config(request: pytest.FixtureRequest) -> Config:
     if request.param == "memory":
         return Config()

@@ -1,0 +1,74 @@
+"""Where the cluster is and who we are there: a kubeconfig, or the pod's account."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+from aiohttp import ClientError
+from kubernetes_asyncio import config as kube_config
+from kubernetes_asyncio.client import Configuration
+from yaml import YAMLError
+
+from evstore.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from evstore.config import KubernetesConfig
+
+_SETTING = "store.kubernetes.kubeconfig"
+
+
+async def load_access(config: KubernetesConfig) -> Configuration:
+    """Return address, certificates and credentials, read anew.
+
+    An exec plugin that the kubeconfig names is run.
+
+    Raises:
+        ConfigError: the file, the context or the pod's account is not there or is wrong.
+        UnavailableError: a server that the credentials come from does not answer.
+    """
+    access = Configuration()
+    # The library's own default is that of the process, which others may have set.
+    access.host = ""
+    if config.kubeconfig:
+        await _from_file(config, access)
+    else:
+        _from_pod(access)
+    return access
+
+
+async def _from_file(config: KubernetesConfig, access: Configuration) -> None:
+    path = await anyio.Path(config.kubeconfig).expanduser()
+    if not await path.is_file():
+        message = f"{_SETTING}: there is no file {config.kubeconfig}"
+        raise ConfigError(message)
+    try:
+        await kube_config.load_kube_config(
+            config_file=str(path),
+            context=config.context or None,
+            client_configuration=access,
+            persist_config=False,
+        )
+    except (ClientError, TimeoutError) as error:
+        message = f"{_SETTING}: cannot get credentials: {error}"
+        raise UnavailableError(message) from error
+    except (
+        *(kube_config.ConfigException, YAMLError, OSError),
+        *(ValueError, TypeError, KeyError, AttributeError, AssertionError),
+    ) as error:
+        # What is wrong with the file is told in many ways; values may be secrets.
+        reason = str(error) if isinstance(error, kube_config.ConfigException) else ""
+        context = f", context {config.context!r}" if config.context else ""
+        message = f"{_SETTING}: {config.kubeconfig}{context} cannot be used"
+        raise ConfigError(f"{message}: {reason}" if reason else message) from error
+    if not access.host:
+        message = f"{_SETTING}: {config.kubeconfig} names no server"
+        raise ConfigError(message)
+
+
+def _from_pod(access: Configuration) -> None:
+    try:
+        kube_config.load_incluster_config(client_configuration=access)
+    except (kube_config.ConfigException, OSError) as error:
+        message = f"{_SETTING} is empty, and this is no pod with an account: {error}"
+        raise ConfigError(message) from error
