@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from evstore.clock import to_datetime, to_microseconds
-from evstore.log.contract import Instance
+from evstore.log.shapes import Instance
 
 from .leases import KIND_LABEL, Lease, LeaseMeta, Leases, LeaseSpec, micro_time
 
