@@ -265,7 +265,7 @@ def prepared(server: ApiServer) -> None:
     anyio.run(migrations.migrate, admin)
     path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     for role, rules in (
-        ("owner", manifests.owner_rules()),
+        ("owner", manifests.owner_rules() + manifests.mirror_rules()),
         ("runtime", manifests.runtime_rules()),
     ):
         name = f"test-{role}"

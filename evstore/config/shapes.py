@@ -214,6 +214,20 @@ class PostgresConfig(Section, frozen=True, kw_only=True):
         ]
 
 
+class MirrorConfig(Section, frozen=True, kw_only=True):
+    """The current state as objects that `kubectl` shows."""
+
+    enabled: Annotated[
+        bool,
+        Field(
+            Flag(), "Show the current state as objects, for `kubectl`; secrets aside."
+        ),
+    ] = False
+    rate: Annotated[
+        int, Field(Whole(1, 1_000), "Most writes of such objects a second.")
+    ] = 20
+
+
 class KubernetesConfig(Section, frozen=True, kw_only=True):
     """The cluster that the control plane runs in, or the one that a file names."""
 
@@ -232,6 +246,7 @@ class KubernetesConfig(Section, frozen=True, kw_only=True):
         str,
         Field(TEXT, "Context of that file; empty: the one that it calls current."),
     ] = ""
+    mirror: MirrorConfig = msgspec.field(default_factory=MirrorConfig)
 
 
 class UpsertConfig(Section, frozen=True, kw_only=True):

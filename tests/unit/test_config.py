@@ -98,6 +98,10 @@ SAMPLES = {
         "KUBERNETES_KUBECONFIG", "/etc/kube/config", "/etc/kube/config"
     ),
     "store.kubernetes.context": Sample("KUBERNETES_CONTEXT", "east", "east"),
+    "store.kubernetes.mirror.enabled": Sample(
+        "KUBERNETES_MIRROR_ENABLED", "true", True
+    ),
+    "store.kubernetes.mirror.rate": Sample("KUBERNETES_MIRROR_RATE", "5", 5),
     "store.upsert.conflictRetryBaseBackoff": Sample(
         "UPSERT_CONFLICT_RETRY_BASE_BACKOFF", "50ms", 0.05
     ),

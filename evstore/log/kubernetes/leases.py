@@ -33,6 +33,7 @@ class LeaseSpec(msgspec.Struct, rename="camel", omit_defaults=True):
 
     holder_identity: str | None = None
     renew_time: str | None = None
+    lease_duration_seconds: int | None = None
 
 
 class Lease(msgspec.Struct, kw_only=True):

@@ -12,6 +12,7 @@ from .objects import (
     GROUP,
     KINDS,
     LOGS,
+    RESOURCES,
     SNAPSHOT_CHUNKS,
     SNAPSHOTS,
     VERSION,
@@ -22,6 +23,7 @@ VERSION_ANNOTATION: Final = f"{GROUP}/schema-version"
 RUNTIME: Final = "evstore-runtime"
 OWNER: Final = "evstore-owner"
 SCHEMA_READER: Final = "evstore-schema-reader"
+MIRROR: Final = "evstore-mirror"
 
 _STRING: Final = {"type": "string"}
 _INTEGER: Final = {"type": "integer", "format": "int64", "minimum": 0}
@@ -58,6 +60,19 @@ _SNAPSHOT: Final = {
     "pieces": {"type": "array", "items": _NAMES},
 }
 _CHUNK: Final = {"payload": _STRING}
+_ANYTHING: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+_KEY: Final = {"type": _STRING, "mesh": _STRING, "name": _STRING}
+_RESOURCE: Final = {
+    **_KEY,
+    "version": _INTEGER,
+    "createdAt": _STRING,
+    "modifiedAt": _STRING,
+    "labels": {"type": "object", "additionalProperties": _STRING},
+    "owner": {"type": "object", "properties": _KEY},
+    "spec": _ANYTHING,
+    "status": _ANYTHING,
+    "omitted": _STRING,
+}
 _AGE: Final = ("Age", "date", ".metadata.creationTimestamp", 0)
 
 
@@ -92,6 +107,20 @@ def definitions() -> list[dict[str, Any]]:
             required=["snapshot"],
         ),
         _definition(SNAPSHOT_CHUNKS, _CHUNK, _AGE, required=["payload"]),
+        _kind(
+            RESOURCES,
+            {
+                "type": "object",
+                "required": ["type", "name", "version"],
+                "properties": _RESOURCE,
+            },
+            ("Type", "string", ".type", 0),
+            ("Mesh", "string", ".mesh", 0),
+            ("Name", "string", ".name", 0),
+            ("Version", "integer", ".version", 0),
+            ("Age", "date", ".createdAt", 0),
+            ("Modified", "date", ".modifiedAt", 1),
+        ),
     ]
 
 
@@ -101,18 +130,15 @@ def _definition(
     *columns: tuple[str, str, str, int],
     required: list[str],
 ) -> dict[str, Any]:
+    spec = {"type": "object", "required": required, "properties": properties}
+    schema = {"type": "object", "required": ["spec"], "properties": {"spec": spec}}
+    return _kind(plural, schema, *columns)
+
+
+def _kind(
+    plural: str, schema: dict[str, Any], *columns: tuple[str, str, str, int]
+) -> dict[str, Any]:
     kind = KINDS[plural]
-    schema = {
-        "type": "object",
-        "required": ["spec"],
-        "properties": {
-            "spec": {
-                "type": "object",
-                "required": required,
-                "properties": properties,
-            }
-        },
-    }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -169,6 +195,15 @@ def owner_rules() -> list[dict[str, Any]]:
     ]
 
 
+def mirror_rules() -> list[dict[str, Any]]:
+    """Return what showing the current state takes besides, where that is switched on."""
+    verbs = ("create", "get", "list", "watch", "update", "delete")
+    return [
+        _rule(GROUP, RESOURCES, verbs=verbs),
+        _rule("", "events", verbs=("create", "update")),
+    ]
+
+
 def schema_rules() -> list[dict[str, Any]]:
     """Return what looking at the version of the kinds takes; they have no namespace."""
     names = [each["metadata"]["name"] for each in definitions()]
@@ -176,15 +211,23 @@ def schema_rules() -> list[dict[str, Any]]:
     return [rule | {"resourceNames": names}]
 
 
-def roles(namespace: str, *, account: str) -> list[dict[str, Any]]:
-    """Return the roles, with the runtime's bound to a service account."""
+def roles(
+    namespace: str, *, account: str, mirror: bool = False
+) -> list[dict[str, Any]]:
+    """Return the roles, with the runtime's bound to a service account.
+
+    That of the mirror is bound to it as well where `mirror` says that it is switched on.
+    """
     subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    mirrors = [_binding("RoleBinding", "Role", MIRROR, subject, namespace)]
     return [
         _role("Role", RUNTIME, runtime_rules(), namespace),
         _role("Role", OWNER, owner_rules(), namespace),
+        _role("Role", MIRROR, mirror_rules(), namespace),
         _role("ClusterRole", SCHEMA_READER, schema_rules()),
         _binding("RoleBinding", "Role", RUNTIME, subject, namespace),
         _binding("ClusterRoleBinding", "ClusterRole", SCHEMA_READER, subject),
+        *(mirrors if mirror else []),
     ]
 
 
@@ -223,7 +266,7 @@ def _metadata(name: str, namespace: str | None) -> dict[str, str]:
     return {"name": name} | ({"namespace": namespace} if namespace else {})
 
 
-def as_yaml(namespace: str, *, account: str) -> str:
+def as_yaml(namespace: str, *, account: str, mirror: bool = False) -> str:
     """Return everything as one file for `kubectl apply`."""
-    documents = [*definitions(), *roles(namespace, account=account)]
+    documents = [*definitions(), *roles(namespace, account=account, mirror=mirror)]
     return yaml.safe_dump_all(documents, sort_keys=False)

@@ -29,12 +29,14 @@ CHUNKS: Final = "chunks"
 SNAPSHOT_CHUNKS: Final = "snapshotchunks"
 LOGS: Final = "logs"
 SNAPSHOTS: Final = "snapshots"
+RESOURCES: Final = "resources"
 KINDS: Final = {
     CHANGES: "Change",
     CHUNKS: "Chunk",
     LOGS: "Log",
     SNAPSHOTS: "Snapshot",
     SNAPSHOT_CHUNKS: "SnapshotChunk",
+    RESOURCES: "Resource",
 }
 IDENTITY: Final = "evstore"
 
