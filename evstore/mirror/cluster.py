@@ -153,7 +153,7 @@ class MirrorObjects:
             RefusedError: the cluster will not have it.
         """
         known = {"uid": seen.uid, "resourceVersion": seen.resource_version}
-        path = f"{self._path}/{document['metadata']['name']}"
+        path = f"{self._path}/{_name_of(document)}"
         return await self._write("PUT", path, _with_metadata(document, known))
 
     async def _write(
@@ -206,8 +206,7 @@ class Warnings:
         if event is not None:
             count = event["count"] + 1
             event = event | {"count": count, "lastTimestamp": now, "message": message}
-            metadata: dict[str, str] = event["metadata"]
-            path = f"{self._path}/{metadata['name']}"
+            path = f"{self._path}/{_name_of(event)}"
             if await self._send("PUT", path, event):
                 self._told[name, reason] = event
                 return
@@ -251,6 +250,10 @@ class Warnings:
             "lastTimestamp": now,
             "count": 1,
         }
+
+
+def _name_of(document: dict[str, Any]) -> str:
+    return str(document["metadata"]["name"])
 
 
 def _with_metadata(document: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:

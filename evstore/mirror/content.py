@@ -178,6 +178,7 @@ def _time_of(writer: _Writer) -> str:
 
 def _digest_of(document: dict[str, Any], metadata: _Metadata) -> str:
     """Return the digest of all that we write into an object."""
+    content: dict[str, Any]
     content = {name: document[name] for name in _SHOWN if name in document}
     content["metadata"] = [
         metadata.name,
