@@ -82,7 +82,12 @@ async def open_kubernetes(config: Config) -> AsyncGenerator[KubernetesLog]:
         async with background() as tasks:
             log = KubernetesLog(client, shelf, feed, clock, tasks)
             await tasks.start(feed.run)
-            yield log
+            try:
+                yield log
+            finally:
+                # Before the tasks are cancelled: what is cut off closes at once.
+                with anyio.CancelScope(shield=True):
+                    await client.aclose()
     finally:
         with anyio.CancelScope(shield=True):
             await client.aclose()

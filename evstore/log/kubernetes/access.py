@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import anyio
 from aiohttp import ClientError
@@ -72,3 +75,33 @@ def _from_pod(access: Configuration) -> None:
     except (kube_config.ConfigException, OSError) as error:
         message = f"{_SETTING} is empty, and this is no pod with an account: {error}"
         raise ConfigError(message) from error
+
+
+def tls_context(access: Configuration) -> ssl.SSLContext:
+    """Return what a server is checked by, with our certificate if we have one.
+
+    Raises:
+        ConfigError: a certificate or key cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=access.ssl_ca_cert or None)
+        if access.cert_file:
+            context.load_cert_chain(access.cert_file, keyfile=access.key_file)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        message = f"store.kubernetes: a certificate cannot be used: {error}"
+        raise ConfigError(message) from error
+    if not access.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def proxy_of(access: Configuration) -> str | None:
+    """Return the proxy of the kubeconfig, or else of the environment."""
+    if access.proxy:
+        found: str = access.proxy
+        return found
+    address = urlsplit(access.host)
+    if proxy_bypass(address.hostname or ""):
+        return None
+    return getproxies().get(address.scheme)

@@ -6,7 +6,6 @@ aiohttp session as they are, without its models.
 
 from __future__ import annotations
 
-import ssl
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import aiohttp
 import anyio
 import msgspec
-from kubernetes_asyncio.client.rest import RESTClientObject
 
 from evstore.clock import boot_microseconds, to_microseconds
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
-from .access import load_access
+from .access import load_access, proxy_of, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -40,6 +38,8 @@ _OK: Final = range(200, 300)
 _SERVER_FAULT: Final = 500
 
 CONNECT_SECONDS_MAX: Final = 5.0
+# A line of a watch is an object; etcd takes none above 1.5 MiB.
+LINE_BYTES_MAX: Final = 2 * 1024 * 1024
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
 _RETRY_SECONDS_DEFAULT: Final = 1.0
 _JSON: Final = "application/json"
@@ -116,7 +116,9 @@ class Client:
         self._measure = measure
         self._access: Configuration | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
         self._opening = anyio.Lock()
+        self._closed = False
         self._under_way: set[anyio.CancelScope] = set()
         self.failures = 0
 
@@ -137,14 +139,16 @@ class Client:
             ConfigError: that cannot be known from the settings.
         """
         async with self._opening:
+            if self._closed:
+                message = "the log is closed"
+                raise UnavailableError(message)
             if self._session is None:
                 self._access = await load_access(self._config)
-                try:
-                    rest = RESTClientObject(self._access)
-                except (ssl.SSLError, OSError, ValueError) as error:
-                    message = "store.kubernetes: the certificates cannot be used"
-                    raise ConfigError(f"{message}: {error}") from error
-                self._session = rest.pool_manager
+                self._proxy = proxy_of(self._access)
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=tls_context(self._access)),
+                    read_bufsize=LINE_BYTES_MAX,
+                )
 
     async def renew(self) -> None:
         """Read the credentials again: tokens change while instances run."""
@@ -159,6 +163,7 @@ class Client:
     async def aclose(self) -> None:
         """Close all connections."""
         async with self._opening:
+            self._closed = True
             session, self._session = self._session, None
             if session is not None:
                 if session.connector is not None:
@@ -245,10 +250,17 @@ class Client:
             self.failures += 1
             message = f"the API server {self.address} cannot be reached: {error}"
             raise UnavailableError(message) from error
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            self._check_runtime(error)
             raise self._lost(f"did not answer: {error or type(error).__name__}") from (
                 error
             )
+
+    def _check_runtime(self, error: Exception) -> None:
+        """Raise what is no failure of the connection, but a fault of ours."""
+        # aiohttp says so where a session is closed in the middle of a request.
+        if isinstance(error, RuntimeError) and not self._closed:
+            raise error
 
     async def _begin(
         self,
@@ -276,7 +288,7 @@ class Client:
             params=query,
             data=body,
             headers=headers,
-            proxy=self._access.proxy,
+            proxy=self._proxy,
             timeout=limits,
             allow_redirects=False,
             **more,
@@ -313,7 +325,8 @@ class Client:
                     answer = Answer(reply.status, await reply.read(), path, "WATCH")
                     raise self.refusal(answer)
                 yield _lines(reply)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            self._check_runtime(error)
             self.failures += 1
             message = f"the watch of the API server {self.address} broke off: {error}"
             raise UnavailableError(message) from error
