@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
 from aiohttp import ClientError
-from kubernetes_asyncio import config as kube_config
+from kubernetes_asyncio import config as _untyped
 from kubernetes_asyncio.client import Configuration
 from yaml import YAMLError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evstore.config import KubernetesConfig
 
 _SETTING = "store.kubernetes.kubeconfig"
+_config: Any = _untyped  # its functions tell no types
 
 
 async def load_access(config: KubernetesConfig) -> Configuration:
@@ -46,7 +47,7 @@ async def _from_file(config: KubernetesConfig, access: Configuration) -> None:
         message = f"{_SETTING}: there is no file {config.kubeconfig}"
         raise ConfigError(message)
     try:
-        await kube_config.load_kube_config(
+        await _config.load_kube_config(
             config_file=str(path),
             context=config.context or None,
             client_configuration=access,
@@ -56,11 +57,11 @@ async def _from_file(config: KubernetesConfig, access: Configuration) -> None:
         message = f"{_SETTING}: cannot get credentials: {error}"
         raise UnavailableError(message) from error
     except (
-        *(kube_config.ConfigException, YAMLError, OSError),
+        *(_untyped.ConfigException, YAMLError, OSError),
         *(ValueError, TypeError, KeyError, AttributeError, AssertionError),
     ) as error:
         # What is wrong with the file is told in many ways; values may be secrets.
-        reason = str(error) if isinstance(error, kube_config.ConfigException) else ""
+        reason = str(error) if isinstance(error, _untyped.ConfigException) else ""
         context = f", context {config.context!r}" if config.context else ""
         message = f"{_SETTING}: {config.kubeconfig}{context} cannot be used"
         raise ConfigError(f"{message}: {reason}" if reason else message) from error
@@ -71,8 +72,8 @@ async def _from_file(config: KubernetesConfig, access: Configuration) -> None:
 
 def _from_pod(access: Configuration) -> None:
     try:
-        kube_config.load_incluster_config(client_configuration=access)
-    except (kube_config.ConfigException, OSError) as error:
+        _config.load_incluster_config(client_configuration=access)
+    except (_untyped.ConfigException, OSError) as error:
         message = f"{_SETTING} is empty, and this is no pod with an account: {error}"
         raise ConfigError(message) from error
 
@@ -101,7 +102,8 @@ def proxy_of(access: Configuration) -> str | None:
     if access.proxy:
         found: str = access.proxy
         return found
-    address = urlsplit(access.host)
+    host = access.host or ""
+    address = urlsplit(host)
     if proxy_bypass(address.hostname or ""):
         return None
     return getproxies().get(address.scheme)

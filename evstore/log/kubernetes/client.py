@@ -21,6 +21,7 @@ from .access import load_access, proxy_of, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from kubernetes_asyncio.client import Configuration
 
@@ -109,7 +110,7 @@ class Client:
         config: KubernetesConfig,
         *,
         seconds: float,
-        measure: Callable[[int, int, int], None] = lambda *_: None,
+        measure: Callable[[int, int, int], None] | None = None,
     ) -> None:
         self._config = config
         self.seconds: Final = seconds
@@ -252,9 +253,7 @@ class Client:
             raise UnavailableError(message) from error
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             self._check_runtime(error)
-            raise self._lost(f"did not answer: {error or type(error).__name__}") from (
-                error
-            )
+            raise self._lost(f"did not answer: {_words(error)}") from (error)
 
     def _check_runtime(self, error: Exception) -> None:
         """Raise what is no failure of the connection, but a fault of ours."""
@@ -270,7 +269,7 @@ class Client:
         body: bytes | None,
         accept: str,
         limits: aiohttp.ClientTimeout = _LIMITS,
-    ) -> aiohttp.client._RequestContextManager:
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._session is None:
             await self.open()
         assert self._access is not None
@@ -296,7 +295,7 @@ class Client:
 
     def _tell_time(self, headers: Mapping[str, str], sent: int) -> None:
         date = headers.get("Date")
-        if date:
+        if date and self._measure is not None:
             try:
                 theirs = to_microseconds(parsedate_to_datetime(date))
             except ValueError:
@@ -334,7 +333,10 @@ class Client:
     @property
     def address(self) -> str:
         """Where the server is, as far as is known."""
-        return self._access.host if self._access else "of the cluster"
+        if self._access is None:
+            return "of the cluster"
+        host = self._access.host or ""
+        return host
 
     def refusal(self, answer: Answer) -> Exception:
         """Return what an answer means that nobody expects; nothing was done."""
@@ -390,3 +392,7 @@ class Client:
 async def _lines(reply: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
     while line := await reply.content.readline():
         yield line
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

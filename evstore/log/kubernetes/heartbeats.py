@@ -40,7 +40,7 @@ class Heartbeats:
             told = msgspec.structs.replace(instance, seen_at=to_datetime(now))
             metadata = LeaseMeta(
                 name=name,
-                resource_version=found and found.metadata.resource_version,
+                resource_version=found.metadata.resource_version if found else None,
                 labels={KIND_LABEL: KIND},
                 annotations={INSTANCE_ANNOTATION: msgspec.json.encode(told).decode()},
             )
