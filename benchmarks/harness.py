@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 from figures import plain, text
 from rich.console import Console
 from rich.table import Table
 
 import evstore
+from evstore.config import SnapshotsConfig
 from evstore.embedded import EmbeddedServer
 from evstore.maintenance import migrate_up
 
@@ -113,6 +115,14 @@ def fresh(running: EmbeddedServer, name: str) -> Config:
     config = running.config(name)
     anyio.run(migrate_up, config)
     return config
+
+
+def without_taking(config: Config) -> Config:
+    """Return settings by which a store takes no snapshots; it would begin from one."""
+    own = msgspec.structs.replace(
+        config.evstore, snapshots=SnapshotsConfig(every_events=0)
+    )
+    return msgspec.structs.replace(config, evstore=own)
 
 
 async def fill(

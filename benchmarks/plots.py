@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib as mpl
 from figures import number
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, ScalarFormatter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,6 +86,22 @@ def _read(axes: Axes, rows: Rows) -> None:
     axes.set_xlabel("times a second, logarithmic")
 
 
+def _start(axes: Axes, rows: Rows) -> None:
+    lengths = [row["events"] for row in rows]
+    for what, color in (
+        ("the whole log", OTHERS),
+        ("a snapshot and its tail", OURS),
+    ):
+        seconds = [row[what]["median"] for row in rows]
+        axes.plot(lengths, seconds, label=what, marker="o", linewidth=3, color=color)
+    axes.set_xlabel("events in the log")
+    axes.set_ylabel("seconds")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(frameon=False)
+
+
 def _across(axes: Axes, labels: Sequence[str], values: Sequence[float]) -> None:
     colors = [OURS if label.startswith("evstore") else OTHERS for label in labels]
     bars = axes.barh(labels, values, color=colors)
@@ -100,4 +116,5 @@ PICTURES: dict[str, Callable[[Axes, Rows], None]] = {
     "instances": _instances,
     "watch": _watch,
     "read": _read,
+    "start": _start,
 }

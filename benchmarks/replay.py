@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 from figures import Aim, Figure
-from harness import arguments, fill, fresh, report, server, settings_of
+from harness import (
+    arguments,
+    fill,
+    fresh,
+    report,
+    server,
+    settings_of,
+    without_taking,
+)
 
 import evstore
 
@@ -40,7 +48,7 @@ def main() -> None:
     )
     with server() as running:
         settings = settings_of(running)
-        config = fresh(running, "replay")
+        config = without_taking(fresh(running, "replay"))
         anyio.run(
             lambda: fill(config, events=options.events, resources=options.resources)
         )

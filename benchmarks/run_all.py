@@ -26,6 +26,7 @@ SCRIPTS = (
     "read",
     "history",
     "replay",
+    "start",
     "verify",
 )
 REASON_CHARACTERS = 300

@@ -16,7 +16,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from anyio.from_thread import start_blocking_portal
 
@@ -29,18 +29,30 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from .config import Config
+    from .folds.projection import Projection
+    from .schemas import Schema, Upcaster
+
+State = TypeVar("State")
 
 __all__ = ["Store", "open"]
 
 
 @contextmanager
 def open(  # noqa: A001 - evstore.blocking.open reads as it should
-    config: Config | None = None, *, types: Iterable[type[Any]] = ()
+    config: Config | None = None,
+    *,
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
+    projections: Iterable[Projection[Any]] = (),
 ) -> Generator[Store]:
     """Open the store that `config` names; see `evstore.open`."""
     with (
         start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(open_async(config, types=types)) as store,
+        portal.wrap_async_context_manager(
+            open_async(
+                config, types=types, upcasters=upcasters, projections=projections
+            )
+        ) as store,
     ):
         waiting = Store(store, portal)
         try:
@@ -65,6 +77,15 @@ class Store:
     def close(self) -> None:
         """Refuse calls from now on; `open` closes the store itself."""
         self._closed = True
+
+    def view(self, projection: type[Projection[State]]) -> State:
+        """Return a copy of a projection's state, made where nothing changes it.
+
+        The caller's own: it stays as it is. Otherwise as `evstore.Store.view`.
+        """
+        copied = self._store._copied_view  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        state: State = self._wait(lambda: copied(projection))
+        return state
 
     def __dir__(self) -> list[str]:
         """List the methods of the store besides one's own attributes."""

@@ -14,6 +14,7 @@ from .past.blame import Blame
 from .bookmark import Bookmark
 from .past.changed import Diff, Version
 from .config import Config
+from .folds.projection import Projection
 from .instances.health import Health
 from .past.history import At
 from .instances.lease import Lease
@@ -21,15 +22,21 @@ from .log import Instance
 from .model import Event, Key, Page, Resource
 from .proof.chain import Verification
 from .proof.redactor import Redaction
+from .schemas import Schema, Upcaster
 from .past.revert import OnConflict, Revert
 from .store.transaction import Transaction
 
 S = TypeVar("S")
+State = TypeVar("State")
 
 __all__ = ["Store", "open"]
 
 def open(
-    config: Config | None = None, *, types: Iterable[type[Any]] = ()
+    config: Config | None = None,
+    *,
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
+    projections: Iterable[Projection[Any]] = (),
 ) -> AbstractContextManager[Store]: ...
 
 class Store:
@@ -50,6 +57,7 @@ class Store:
     def watch(self, *, type: Typed | None=None, mesh: str | None=None, name: str | None=None, labels: Mapping[str, str] | None=None, after: int | Bookmark | None=None, initial: bool=False, bookmarks: bool=False) -> Iterator[Event | Bookmark]: ...
     def health(self) -> Health: ...
     def instances(self) -> builtins.list[Instance]: ...
+    def view(self, projection: type[Projection[State]]) -> State: ...
     def events(self, *, type: Typed | None=None, mesh: str | None=None, name: str | None=None, actor: str | None=None, operation: str | None=None, reason: str | None=None, since: At | None=None, until: At | None=None, after: int=0, reverse: bool=False, limit: int | None=None) -> Iterator[Event]: ...
     def history(self, type: Typed | None=None, name: str | None=None, *, mesh: str | None=None, actor: str | None=None, operation: str | None=None, reason: str | None=None, since: At | None=None, until: At | None=None, after: int=0, reverse: bool=False, limit: int | None=None) -> Iterator[Version]: ...
     def diff(self, before: At, after: At | None=None, *, type: Typed | None=None, mesh: str | None=None, name: str | None=None) -> Diff: ...

@@ -7,7 +7,7 @@
     ├── InvalidError           this input can never succeed
     ├── CompactedError         that part of the history has been removed
     ├── DivergedError          the log is not the one that was followed
-    ├── SchemaError            the database is not at the version this program needs
+    ├── SchemaError            database or event are not at a version that we know
     ├── ConfigError            a setting is wrong
     └── UnavailableError       the log cannot be reached now; nothing was applied
         └── OutcomeUnknownError    the log was lost while appending; it may be applied
@@ -117,7 +117,16 @@ class DivergedError(StoreError):
 
 
 class SchemaError(StoreError):
-    """The database is not at the schema version that this program needs."""
+    """The database, or an event in it, is in no shape that this program knows.
+
+    `position` is that of the event that cannot be read: it is newer than the program,
+    an upcaster failed for it, or a projection of one's own has stopped at it. None where
+    it is about the database, or about a write.
+    """
+
+    def __init__(self, message: str = "", *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 class ConfigError(StoreError):

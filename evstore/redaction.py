@@ -17,13 +17,11 @@ import orjson
 
 from .codec import SALT_BYTES, body_digest
 from .errors import InvalidError
-from .model import Operation
+from .model import Operation, StoredEvent
 from .values.diff import leaves
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-    from .model import StoredEvent
 
 MARK: Final = "[redacted]"
 FIELDS_MAX: Final = 1000
@@ -83,6 +81,16 @@ class _Marks(msgspec.Struct):
 _decode_marks = msgspec.json.Decoder(_Marks).decode
 
 
+class CurrentAnnouncement(StoredEvent, frozen=True, gc=False, array_like=True):
+    """A `redacted` event, with what it leaves of a body that is in another shape.
+
+    The fields that it names are those of the stored body. `left` is that body without
+    them, in the current shape.
+    """
+
+    left: msgspec.Raw
+
+
 def announcement_of(event: StoredEvent) -> Announcement | None:
     """Return what a `redacted` event announces; None for any other."""
     if event.operation is not Operation.REDACTED:
@@ -128,11 +136,22 @@ def redact(body: bytes | msgspec.Raw, fields: Iterable[str]) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
 
 
-def redacted_event(event: StoredEvent, announced: Announcement) -> StoredEvent:
+def left_by(
+    event: StoredEvent, body: bytes | msgspec.Raw, announced: Announcement
+) -> bytes:
+    """Return what a `redacted` event leaves of a body, in the shape that this one has."""
+    if isinstance(event, CurrentAnnouncement):
+        return bytes(event.left)
+    return redact(body, announced.fields)
+
+
+def redacted_event(
+    event: StoredEvent, announcement: StoredEvent, announced: Announcement
+) -> StoredEvent:
     """Return an event as it is after its redaction, but for the salt."""
     return msgspec.structs.replace(
         event,
-        body=msgspec.Raw(redact(event.body, announced.fields)),
+        body=msgspec.Raw(left_by(announcement, event.body, announced)),
         salt=bytes(SALT_BYTES),
         body_digest=bytes.fromhex(announced.old_digest),
     )

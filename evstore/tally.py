@@ -91,9 +91,13 @@ class Partition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log takes on disk, its partitions in order of position."""
+    """What the log takes on disk, its partitions in order of position.
+
+    `snapshot_bytes` is what all snapshots take: no part of the log.
+    """
 
     partitions: list[Partition]
+    snapshot_bytes: int
 
     @property
     def table_bytes(self) -> int:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 import anyio
 
 import evstore
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 
 # These two are no public names: they are here to look at the log from below.
 from evstore.log import open_log

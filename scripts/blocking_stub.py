@@ -14,7 +14,14 @@ from typing import Final
 PACKAGE: Final = Path(__file__).parents[1] / "evstore"
 STORE: Final = PACKAGE / "store"
 STUB: Final = PACKAGE / "blocking.pyi"
-SOURCES: Final = ("queries.py", "past.py", "reverting.py", "integrity.py", "facade.py")
+SOURCES: Final = (
+    "queries.py",
+    "views.py",
+    "past.py",
+    "reverting.py",
+    "integrity.py",
+    "facade.py",
+)
 HEADER: Final = """\
 # Made by scripts/blocking_stub.py from the classes of the store; do not edit.
 import builtins
@@ -32,6 +39,7 @@ from .past.blame import Blame
 from .bookmark import Bookmark
 from .past.changed import Diff, Version
 from .config import Config
+from .folds.projection import Projection
 from .instances.health import Health
 from .past.history import At
 from .instances.lease import Lease
@@ -39,15 +47,21 @@ from .log import Instance
 from .model import Event, Key, Page, Resource
 from .proof.chain import Verification
 from .proof.redactor import Redaction
+from .schemas import Schema, Upcaster
 from .past.revert import OnConflict, Revert
 from .store.transaction import Transaction
 
 S = TypeVar("S")
+State = TypeVar("State")
 
 __all__ = ["Store", "open"]
 
 def open(
-    config: Config | None = None, *, types: Iterable[type[Any]] = ()
+    config: Config | None = None,
+    *,
+    types: Iterable[type[Any] | Schema] = (),
+    upcasters: Iterable[Upcaster] = (),
+    projections: Iterable[Projection[Any]] = (),
 ) -> AbstractContextManager[Store]: ...
 
 class Store:

@@ -9,7 +9,7 @@ from evstore.codec import body_text, canonical, event_hash, genesis_hash
 from evstore.commit.changes import Change, Command, Create, Delete, Owner, Update
 from evstore.commit.commands import Decided, Draft, decide
 from evstore.commit.stamp import stamp
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.folds.requests import RequestOverlay
 from evstore.model import Head, Key, Operation, StoredEvent
 
@@ -130,3 +130,11 @@ async def everything(log: Log) -> list[StoredEvent]:
 
 async def collected(chunks: AsyncIterator[list[StoredEvent]]) -> list[StoredEvent]:
     return [event async for chunk in chunks for event in chunk]
+
+
+async def folded(log: Log) -> Projections:
+    """Return the fold of a whole log, whatever is stored of it."""
+    projections = Projections(log.genesis)
+    async for chunk in log.read():
+        projections.apply(chunk)
+    return projections

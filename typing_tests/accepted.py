@@ -48,6 +48,26 @@ def threads() -> None:
         assert_type(store.get(Dataplane, "web").spec, Dataplane)
 
 
+class Tags(evstore.Projection[dict[str, list[str]]]):
+    name = "tags"
+
+    def initial(self) -> dict[str, list[str]]:
+        return {}
+
+    def fold(
+        self, state: dict[str, list[str]], event: evstore.Event
+    ) -> dict[str, list[str]]:
+        state.setdefault(event.type, []).append(event.name)
+        return state
+
+
+async def projections() -> None:
+    async with evstore.open(projections=[Tags()]) as store:
+        assert_type(store.view(Tags), dict[str, list[str]])
+    with evstore.blocking.open(projections=[Tags()]) as waiting:
+        assert_type(waiting.view(Tags), dict[str, list[str]])
+
+
 def passwords(read_token: Callable[[], str]) -> None:
     PostgresConfig(password=read_token())
     PostgresConfig(password=read_token)

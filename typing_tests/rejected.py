@@ -10,3 +10,4 @@ async def misuse(store: evstore.Store) -> None:
     await store.update("Mesh", spec={})  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     await store.delete("Mesh", "default", version="3")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     evstore.Key("Mesh", "", "default")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    store.view("tags")  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]

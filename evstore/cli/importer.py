@@ -173,6 +173,8 @@ def _fill(tx: Any, transaction: Transaction) -> None:
     """Add the changes of a line to a transaction of the store."""
     for change in transaction.changes:
         key = change.key
+        if change.schema_version is not None:
+            tx.shapes[key.text] = change.schema_version
         match change.operation:
             case Operation.CREATE:
                 tx.create(

@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import Output
-from .output.documents import local_time, rfc3339
-from .output.tables import (
-    Column,
-    Format,
-    print_document,
-    print_table,
-    printable,
+from .output.migrating import (
+    plan_document,
+    print_plan,
+    print_status,
+    status_document,
 )
+from .output.tables import Format, print_document, printable
 from .session import UsageError, config_of, run, say
 
 if TYPE_CHECKING:
     from evstore.config import Config
-    from evstore.maintenance import MigrationStatus
 
 app = typer.Typer(help="Bring the database to the version it needs.")
 
@@ -32,19 +30,44 @@ def _migrate(context: typer.Context) -> None:
 
 
 @app.command()
+def plan(
+    context: typer.Context,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show what `up` would do, and whom it would leave behind.
+
+    The migrations that are new, the locks that each takes, and the running instances that could not write or read any more
+    after it. Nothing is changed and nobody has to wait.
+    """
+    from evstore.maintenance import migration_plan
+
+    config = _database(context)
+    found = run(lambda: migration_plan(config))
+    if output is Format.TABLE:
+        print_plan(found)
+    else:
+        print_document(plan_document(found), output)
+
+
+@app.command()
 def up(
     context: typer.Context,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Leave running instances behind, if need be."),
+    ] = False,
     output: Output = Format.TABLE,
 ) -> None:
     """Apply the migrations that are new.
 
     Each runs in a transaction of its own. Says `migrated to version N` or `already at version N`. Any number of these may run
-    at the same time.
+    at the same time. A migration that an instance seen in the last minute could not live with is refused, unless with --force;
+    `plan` names both.
     """
     from evstore.maintenance import migrate_up
 
     config = _database(context)
-    report = run(lambda: migrate_up(config))
+    report = run(lambda: migrate_up(config, force=force))
     if output is not Format.TABLE:
         applied = [each.name for each in report.applied]
         print_document({"version": report.version, "applied": applied}, output)
@@ -63,15 +86,18 @@ def status(
         typer.Option("--check", help="End with exit code 1 if `up` has work to do."),
     ] = False,
 ) -> None:
-    """Show which migrations are applied and which are not."""
+    """Show which migrations are applied, and which instances run.
+
+    An instance runs if it was seen in the last minute, by the clock of the server.
+    """
     from evstore.maintenance import migration_status
 
     config = _database(context)
     found = run(lambda: migration_status(config))
     if output is Format.TABLE:
-        _print_status(found)
+        print_status(found)
     else:
-        _print_documents(found, output)
+        print_document(status_document(found), output)
     if check and (found.pending or any(each.dirty for each in found.applied)):
         raise typer.Exit(1)
 
@@ -116,43 +142,3 @@ def _database(context: typer.Context) -> Config:
         message = f"store.type is {config.type}: there is nothing to migrate"
         raise UsageError(f"{message}; set it to postgres")
     return config
-
-
-def _print_status(found: MigrationStatus) -> None:
-    rows = [
-        (
-            str(each.version),
-            each.name,
-            "dirty" if each.dirty else "applied",
-            local_time(each.applied_at),
-        )
-        for each in found.applied
-    ]
-    rows += [(str(each.version), each.name, "pending", "") for each in found.pending]
-    titles = ("VERSION", "NAME", "STATE", "APPLIED AT")
-    print_table([Column(title) for title in titles], rows)
-
-
-def _print_documents(found: MigrationStatus, output: Format) -> None:
-    for done in found.applied:
-        state = "dirty" if done.dirty else "applied"
-        at = rfc3339(done.applied_at)
-        print_document(
-            {
-                "version": done.version,
-                "name": done.name,
-                "state": state,
-                "applied_at": at,
-            },
-            output,
-        )
-    for new in found.pending:
-        print_document(
-            {
-                "version": new.version,
-                "name": new.name,
-                "state": "pending",
-                "applied_at": None,
-            },
-            output,
-        )

@@ -20,6 +20,16 @@ Output = Annotated[
         case_sensitive=False,
     ),
 ]
+AppName = Annotated[
+    str | None,
+    typer.Option(
+        "--app",
+        metavar="MODULE:FACTORY",
+        envvar="EVSTORE_APP",
+        show_envvar=False,
+        help="Function that returns the control plane's evstore.App; else $EVSTORE_APP.",
+    ),
+]
 OneMesh = Annotated[
     str | None,
     typer.Option(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
     from evstore.folds.resources import Resources
     from evstore.log import Instance, Log
     from evstore.model import StoredEvent
@@ -91,7 +91,7 @@ async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
         InvalidError: `until` lies beyond the head.
     """
     from evstore.clock import boot_microseconds
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
     from evstore.past.history import resolve
 
     # Before the head: no instance that is asked now can be ahead of it then.

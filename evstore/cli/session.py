@@ -83,24 +83,28 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def quiet(config: Config) -> Config:
     """Return the configuration for a command, which is no instance of its own.
 
-    A command leaves no heartbeat behind, does not wait for a server that is down, and
-    warns where nothing survives it.
+    A command leaves neither heartbeat nor snapshot behind, does not wait for a server
+    that is down, and warns where nothing survives it.
     """
     if config.type == "memory":
         say(f"warning: {_VOLATILE}")
     limits = msgspec.structs.replace(config.evstore.limits, start_timeout=0)
     evstore = msgspec.structs.replace(
-        config.evstore, heartbeat_interval=0, limits=limits
+        config.evstore,
+        heartbeat_interval=0,
+        snapshots=msgspec.structs.replace(config.evstore.snapshots, every_events=0),
+        limits=limits,
     )
     return msgspec.structs.replace(config, evstore=evstore)
 
 
 @asynccontextmanager
 async def open_store(config: Config) -> AsyncGenerator[Store]:
-    """Open the store for one command."""
-    from evstore.store.facade import open as open_
+    """Open the store for one command; it knows no types, so all stays as it is stored."""
+    from evstore.schemas import AS_STORED
+    from evstore.store.opening import open_with
 
-    async with open_(quiet(config)) as store:
+    async with open_with(quiet(config), AS_STORED) as store:
         yield store
 
 

@@ -15,8 +15,9 @@ import msgspec
 
 from evstore.codec import canonical, check_text
 from evstore.errors import InvalidError
-from evstore.model import LEASE_TYPE, RESERVED_TYPES, Filter, Key, Operation, Resource
+from evstore.model import LEASE_TYPE, Filter, Key, Operation, Resource
 from evstore.past.history import microseconds
+from evstore.schemas import check_free, check_type
 
 from .changes import (
     Change,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 NAME_CHARACTERS_MAX: Final = 253
 MESH_CHARACTERS_MAX: Final = 63
-TYPE_CHARACTERS_MAX: Final = 63
 SPEC_BYTES_MAX: Final = 1024 * 1024
 LABELS_BYTES_MAX: Final = 64 * 1024
 ACTOR_CHARACTERS_MAX: Final = 253
@@ -43,7 +43,6 @@ REQUEST_ID_CHARACTERS_MAX: Final = 253
 
 _SEGMENT: Final = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _NAME: Final = re.compile(rf"{_SEGMENT}(?:\.{_SEGMENT})*")
-_TYPE: Final = re.compile(r"[A-Z][A-Za-z0-9]*")
 
 Typed = str | type[Any]
 Spec = dict[str, Any] | msgspec.Struct
@@ -62,8 +61,8 @@ class Arguments:
         self.types: dict[str, type[Any]] = {each.__name__: each for each in types}
         self._actor = actor
         for name in self.types:
-            _check_pattern(name, _TYPE, TYPE_CHARACTERS_MAX, "types")
-            _check_free(name, "types")
+            check_type(name, "types")
+            check_free(name, "types")
 
     def type_name(self, type_: Typed, *, reserved: bool = False) -> str:
         """Return the name of a type that was given as a name or as a struct type.
@@ -72,8 +71,8 @@ class Arguments:
         """
         if isinstance(type_, str):
             if not reserved:
-                _check_free(type_, "type")
-            _check_pattern(type_, _TYPE, TYPE_CHARACTERS_MAX, "type")
+                check_free(type_, "type")
+            check_type(type_, "type")
             return type_
         name = getattr(type_, "__name__", repr(type_))
         if self.types.get(name) is not type_:
@@ -151,7 +150,7 @@ class Arguments:
         """Encode an update: of exactly this resource, or of whatever has this key."""
         if isinstance(target, Resource):
             key = target.key
-            _check_free(key.type, "target")
+            check_free(key.type, "target")
             precondition = Precondition(target.version, target.record.hash)
         else:
             key, precondition = _expect_key(target, "target"), None
@@ -269,15 +268,9 @@ def check_key(key: Key) -> None:
     Raises:
         InvalidError: one of them does not fit its pattern, or is too long.
     """
-    _check_pattern(key.type, _TYPE, TYPE_CHARACTERS_MAX, "type")
+    check_type(key.type, "type")
     _check_mesh(key.mesh)
     _check_pattern(key.name, _NAME, NAME_CHARACTERS_MAX, "name")
-
-
-def _check_free(type_: str, path: str) -> None:
-    if type_ in RESERVED_TYPES:
-        message = f"{type_} is reserved for the store's own resources"
-        raise InvalidError(message, path=path)
 
 
 def _check_mesh(mesh: str) -> None:
@@ -290,10 +283,7 @@ def _check_pattern(
 ) -> None:
     check_text(text, path, characters_max=characters_max)
     if not pattern.fullmatch(text):
-        if pattern is _TYPE:
-            rule = "a capital letter, then letters and digits"
-        else:
-            rule = "lower case letters, digits, '-' and '.', as in a DNS name"
+        rule = "lower case letters, digits, '-' and '.', as in a DNS name"
         raise InvalidError(f"{text!r} is not allowed; use {rule}", path=path)
 
 
@@ -352,7 +342,7 @@ def _expect_key(value: object, path: str) -> Key:
         message = f"must be a Resource or a Key, not {type(value).__name__}"
         raise InvalidError(message, path=path)
     check_key(value)
-    _check_free(value.type, path)
+    check_free(value.type, path)
     return value
 
 
@@ -380,6 +370,6 @@ def _owner(owner: Resource[Any] | Key | None) -> Owner | None:
         return None
     if isinstance(owner, Resource):
         record = owner.record
-        _check_free(owner.type, "owner")
+        check_free(owner.type, "owner")
         return Owner(record.key, record.created_version, record.version, record.hash)
     return Owner(_expect_key(owner, "owner").text)

@@ -20,8 +20,10 @@ from evstore.errors import (
 )
 from evstore.folds.requests import RequestOverlay, Requests
 from evstore.folds.resources import Overlay, State
-from evstore.model import Head, Record, StoredEvent
+from evstore.model import Head, Operation, Record, StoredEvent
+from evstore.schemas import AS_STORED
 
+from .changes import Redact
 from .commands import Command, Repeated, decide
 from .stamp import stamp
 
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     import asyncio  # noqa: TID251
     from collections.abc import Sequence
 
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
+    from evstore.schemas import Schemas
 
 TX_BYTES: Final = 16
 
@@ -69,12 +72,18 @@ class Pending:
     deadline: int
     tx: str = ""
     sent: bool = False
-    alone: bool = False
+    alone: bool = field(init=False)
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Count the bytes of what is to be written."""
-        self.size = sum([change.size for change in self.command.changes])
+        """Count the bytes of what is to be written.
+
+        Redactions go alone: only the log tells what they leave of a body that is in
+        another shape here, and nothing can be decided on that before it is known.
+        """
+        changes = self.command.changes
+        self.size = sum([change.size for change in changes])
+        self.alone = bool(changes) and isinstance(changes[0], Redact)
 
     def succeed(self, verdict: Verdict) -> None:
         """Answer with a verdict, unless the caller has gone."""
@@ -130,6 +139,11 @@ class Attempt:
         self.resources.rebase(projections.resources)
         self.requests.rebase(projections.requests)
 
+    @property
+    def redacts(self) -> bool:
+        """Whether it announces redactions."""
+        return any(event.operation is Operation.REDACTED for event in self.events)
+
     def mark_sent(self) -> None:
         """From now on nobody may be told that his command was not applied."""
         for pending, _ in self.verdicts:
@@ -150,7 +164,12 @@ class Attempt:
 
 
 def decide_batch(
-    batch: list[Pending], base: Standing, *, now: int, bytes_max: int
+    batch: list[Pending],
+    base: Standing,
+    *,
+    now: int,
+    bytes_max: int,
+    schemas: Schemas = AS_STORED,
 ) -> Attempt:
     """Decide commands in order, each on what the ones before it leave.
 
@@ -160,13 +179,18 @@ def decide_batch(
     """
     while True:
         batch[:] = [each for each in batch if not each.answer.done()]
-        attempt = _decide(batch, base, now=now, bytes_max=bytes_max)
+        attempt = _decide(batch, base, now=now, bytes_max=bytes_max, schemas=schemas)
         if attempt is not None:
             return attempt
 
 
 def _decide(
-    batch: Sequence[Pending], base: Standing, *, now: int, bytes_max: int
+    batch: Sequence[Pending],
+    base: Standing,
+    *,
+    now: int,
+    bytes_max: int,
+    schemas: Schemas,
 ) -> Attempt | None:
     """Decide commands; None where one met a fault of ours.
 
@@ -183,7 +207,7 @@ def _decide(
         pending.sent = False
         pending.tx = pending.tx or random.take(TX_BYTES).hex()
         try:
-            verdict, events = _decide_one(pending, attempt, now, random)
+            verdict, events = _decide_one(pending, attempt, now, random, schemas)
         except StoreError as error:
             attempt.verdicts.append((pending, error))
             continue
@@ -197,10 +221,14 @@ def _decide(
 
 
 def _decide_one(
-    pending: Pending, attempt: Attempt, now: int, random: _Randomness
+    pending: Pending,
+    attempt: Attempt,
+    now: int,
+    random: _Randomness,
+    schemas: Schemas,
 ) -> tuple[Verdict, list[StoredEvent]]:
     command, resources = pending.command, attempt.resources
-    decision = decide(command, resources, attempt.requests)
+    decision = decide(command, resources, attempt.requests, schemas)
     if isinstance(decision, Repeated):
         return decision, []
     events: list[StoredEvent] = []

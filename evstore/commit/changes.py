@@ -120,6 +120,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     `required` are the keys of resources that are not changed, and what must hold of
     them: a fenced transaction requires its lease. `reverts` says what a revert takes
     back, for the metadata of its events: a `commit`, or all since a position (`to`).
+    `shapes` are schema versions of bodies, by key, where they are not the usual ones:
+    of what is made again as it was once stored.
     """
 
     changes: tuple[Change, ...]
@@ -130,3 +132,4 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     time: int | None = None
     required: tuple[tuple[str, Precondition], ...] = ()
     reverts: tuple[Literal["commit", "to"], int] | None = None
+    shapes: tuple[tuple[str, int], ...] = ()

@@ -25,6 +25,7 @@ from evstore.model import (
     Operation,
 )
 from evstore.redaction import keep_marks
+from evstore.schemas import AS_STORED
 
 from .changes import (
     NULL,
@@ -40,6 +41,7 @@ from .changes import (
 if TYPE_CHECKING:
     from evstore.folds.requests import RequestOverlay
     from evstore.folds.resources import State
+    from evstore.schemas import Schemas
 
 TRANSACTION_EVENTS_MAX: Final = 100_000
 TRANSACTION_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -53,6 +55,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     cause: str | None = None
     redaction: Redact | None = None
+    schema_version: int = 1
 
 
 class Decided(msgspec.Struct, frozen=True):
@@ -68,9 +71,14 @@ class Repeated(msgspec.Struct, frozen=True):
 
 
 def decide(
-    command: Command, state: State, requests: RequestOverlay
+    command: Command,
+    state: State,
+    requests: RequestOverlay,
+    schemas: Schemas = AS_STORED,
 ) -> Decided | Repeated:
     """Decide a command against the state that its events will follow.
+
+    `schemas` tell the shape of bodies: of those in the state, and of new ones.
 
     Raises:
         AlreadyExistsError: a resource to be created exists.
@@ -78,12 +86,13 @@ def decide(
             request id was used for another command.
         NotFoundError: a resource or an owner does not exist.
         InvalidError: the command makes too many events or bytes.
+        SchemaError: a resource to be updated is in a newer shape than we write.
     """
     # Before what is required: what was applied once is answered so for ever.
     repeated = _repeated(command, requests)
     if repeated is not None:
         return repeated
-    working = _Working(state, command)
+    working = _Working(state, command, schemas)
     for key, precondition in command.required:
         working.require(key, precondition)
     for change in command.changes:
@@ -126,9 +135,12 @@ _split = msgspec.json.Decoder(_RawBody).decode
 class _Working:
     """A state in the middle of a command: what its changes so far have left."""
 
-    def __init__(self, state: State, command: Command) -> None:
+    def __init__(self, state: State, command: Command, schemas: Schemas) -> None:
         self._state = state
         self._command = command
+        self._schemas = schemas
+        self._wanted_shapes = dict(command.shapes)
+        self._shapes: dict[str, int] = {}
         self._overhead = 0
         self._bodies: dict[str, bytes | None] = {}
         self._created: set[str] = set()
@@ -149,6 +161,7 @@ class _Working:
             self._adopted.setdefault(change.owner.key, set()).add(key)
         self._created.add(key)
         body = body_text(change.labels, owner, change.spec, change.status)
+        self._shapes[key] = self._wanted_shapes.get(key) or self._shape_of_new(key)
         self._draft(Operation.CREATED, key, body)
 
     def update(self, change: Update) -> None:
@@ -157,6 +170,8 @@ class _Working:
         before = self._body(key)
         if before is None:
             raise self._absent(key, change.precondition)
+        shape = self._shape(key)
+        self._schemas.check_writable(key, shape)
         parts = _split(before)
         body = body_text(
             bytes(parts.labels) if change.labels is None else change.labels,
@@ -165,7 +180,9 @@ class _Working:
             bytes(parts.status) if change.status is None else change.status,
         )
         body = keep_marks(before, body)
-        if body != before:
+        wanted = self._wanted_shapes.get(key, shape)
+        if body != before or wanted != shape:
+            self._shapes[key] = wanted
             self._draft(Operation.UPDATED, key, body)
 
     def delete(self, change: Delete) -> None:
@@ -183,7 +200,13 @@ class _Working:
 
     def redact(self, change: Redact) -> None:
         self._size += change.size + len(change.key)
-        draft = Draft(Operation.REDACTED, change.key, _GONE, redaction=change)
+        draft = Draft(
+            Operation.REDACTED,
+            change.key,
+            _GONE,
+            redaction=change,
+            schema_version=self._shape(change.key),
+        )
         self.drafts.append(draft)
         self._check_bounds()
 
@@ -192,6 +215,19 @@ class _Working:
             return self._bodies[key]
         record = self._state.get(key)
         return None if record is None else record.body
+
+    def _shape(self, key: str) -> int:
+        """Return the schema version that the body of a resource is in."""
+        if key in self._shapes:
+            return self._shapes[key]
+        record = self._state.get(key)
+        if record is None:
+            return self._shape_of_new(key)
+        return self._schemas.shape_of(key, record.schema_version)
+
+    def _shape_of_new(self, key: str) -> int:
+        newest = self._state.newest_schema(key.partition("/")[0])
+        return self._schemas.shape_of_new(key, newest)
 
     def require(self, key: str, precondition: Precondition | None) -> None:
         if precondition is None:
@@ -255,7 +291,10 @@ class _Working:
         deleted = operation is Operation.DELETED
         self._bodies[key] = None if deleted else body
         self._size += len(body) + len(key)
-        self.drafts.append(Draft(operation, key, body or _GONE, cause))
+        shape = self._shape(key)
+        self.drafts.append(
+            Draft(operation, key, body or _GONE, cause, schema_version=shape)
+        )
         # One event is never too much: its parts are bounded.
         if len(self.drafts) > 1:
             self._check_bounds()

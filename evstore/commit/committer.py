@@ -33,7 +33,8 @@ from .waiting import Waiting
 
 if TYPE_CHECKING:
     from evstore.config import Limits
-    from evstore.folds.projection import Projections
+    from evstore.errors import SchemaError
+    from evstore.folds.projections import Projections
     from evstore.log import Log
 
     from .changes import Command
@@ -89,6 +90,11 @@ class Committer:
         return self._live.projections
 
     @property
+    def blocked(self) -> SchemaError | None:
+        """Why this program cannot read what follows in the log; None where it can."""
+        return self._live.tail.blocked
+
+    @property
     def waiting(self) -> int:
         """How many commands wait to be sent."""
         return len(self._queue)
@@ -119,6 +125,8 @@ class Committer:
             UnavailableError: the queue is full, the store is closing, or the log could
                 not be reached in time; nothing was applied.
             OutcomeUnknownError: the log was lost in the middle of the append.
+            SchemaError: this program cannot read what others have appended; nothing was
+                applied.
         """
         self.check_open()
         pending = Pending(
@@ -153,9 +161,14 @@ class Committer:
 
         `lost` are projections with an end that the log has not any more: first they
         are made anew.
+
+        Raises:
+            SchemaError: this program cannot read the log up to there.
         """
         while self.projections is lost or self.projections.position < position:
             self.check_open()
+            if self.projections is not lost:
+                self._live.tail.check_readable()
             self.nudge()
             await self._live.tail.changed()
 
@@ -190,6 +203,7 @@ class Committer:
             base,
             now=self._log.clock(),
             bytes_max=self._limits.batch_bytes_max,
+            schemas=self._live.schemas,
         )
         decided = len(attempt.verdicts)
         if attempt.events:

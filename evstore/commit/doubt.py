@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evstore.errors import DivergedError, StoreError
+from evstore.errors import DivergedError, SchemaError, StoreError
 from evstore.log import (
     BusyError,
     ForeignLogError,
@@ -54,7 +54,12 @@ async def resolve(
 
 
 async def _ask_or_resend(log: Log, attempt: Attempt) -> bool:
-    following = await log.read_on(attempt.after)
+    try:
+        following = await log.read_on(attempt.after)
+    except SchemaError as error:
+        if error.position is None:
+            raise
+        return False  # what follows is not even of this program
     if not following:
         await log.append(attempt.events, after=attempt.after)
         return True

@@ -6,6 +6,7 @@ refuses. One task goes here, and only while nothing is in flight.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from evstore.errors import DivergedError, InvalidError, StoreError, UnavailableError
@@ -73,7 +74,7 @@ class SlowLane:
             except (AppendError, StoreError) as refusal:
                 trouble = refusal
             else:
-                self._finish(attempt)
+                await self._finish(attempt)
         self._begin()
         if trouble is not None:
             await self._react(trouble)
@@ -139,7 +140,7 @@ class SlowLane:
                 await self._log.append(attempt.events, after=attempt.after)
             except InDoubtError:
                 await self._resolve(attempt)
-        self._finish(attempt)
+        await self._finish(attempt)
 
     async def _attempt_in_turn(self) -> None:
         """Wait for the turn, read what is new, then decide and append with nobody else."""
@@ -165,7 +166,7 @@ class SlowLane:
                     doubtful = True
         if doubtful:
             await self._resolve(attempt)
-        self._finish(attempt)
+        await self._finish(attempt)
 
     def _take_along(self) -> None:
         """Let those join who came while we waited."""
@@ -179,6 +180,7 @@ class SlowLane:
             self._live.projections,
             now=self._log.clock(),
             bytes_max=self._limits.batch_bytes_max,
+            schemas=self._live.schemas,
         )
 
     async def _resolve(self, attempt: Attempt) -> None:
@@ -191,9 +193,14 @@ class SlowLane:
         if not await resolve(self._log, attempt, pause=self._pause):
             raise HeadMovedError
 
-    def _finish(self, attempt: Attempt) -> None:
+    async def _finish(self, attempt: Attempt) -> None:
         self.batch = self.batch[len(attempt.verdicts) :]
-        self._live.settle(attempt)
+        if attempt.redacts:
+            # What it leaves is read from the log, as by everybody else.
+            await self._live.catch_up()
+            attempt.answer()
+        else:
+            self._live.settle(attempt)
 
     def _separate(self, error: Exception) -> None:
         """One of the batch's events is refused: append transaction by transaction."""
@@ -213,7 +220,7 @@ class SlowLane:
     def _fail(self, error: StoreError) -> None:
         for pending in self.batch:
             # One of its own for each: tracebacks grow where an exception is shared.
-            own = type(error)(str(error))
+            own = copy.copy(error)
             own.__cause__ = error
             pending.fail(own)
         self.batch = []

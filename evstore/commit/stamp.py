@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import orjson
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
     from .changes import Command, Redact
     from .commands import Draft
-
-SCHEMA_VERSION: Final = 1
 
 
 def stamp(  # noqa: PLR0913 - what an event is made of
@@ -76,7 +74,7 @@ def stamp(  # noqa: PLR0913 - what an event is made of
             actor=command.actor,
             operation=draft.operation,
             key=draft.key,
-            schema_version=SCHEMA_VERSION,
+            schema_version=draft.schema_version,
             metadata=metadata,
             digest=body_digest(salt, draft.body),
         )
@@ -89,7 +87,7 @@ def stamp(  # noqa: PLR0913 - what an event is made of
                 command.actor,
                 draft.operation,
                 draft.key,
-                SCHEMA_VERSION,
+                draft.schema_version,
                 msgspec.Raw(draft.body),
                 salt,
                 None,

@@ -296,6 +296,19 @@ class Limits(Section, frozen=True, kw_only=True):
     ] = 100_000
 
 
+class SnapshotsConfig(Section, frozen=True, kw_only=True):
+    """When the state is stored, so that a start need not read the whole log."""
+
+    every_events: Annotated[
+        int,
+        Field(
+            Whole(0, 1_000_000_000),
+            "Events after which a snapshot is taken, and on close after a tenth of them;"
+            " 0: none is.",
+        ),
+    ] = 10_000
+
+
 class EvstoreConfig(Section, frozen=True, kw_only=True):
     """What the seed system has no settings for."""
 
@@ -315,6 +328,7 @@ class EvstoreConfig(Section, frozen=True, kw_only=True):
         float,
         Field(Span(), "Time between signs of life in `evstore.instances`; 0: none."),
     ] = 10.0
+    snapshots: SnapshotsConfig = msgspec.field(default_factory=SnapshotsConfig)
     limits: Limits = msgspec.field(default_factory=Limits)
 
 

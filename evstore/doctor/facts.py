@@ -106,6 +106,20 @@ class Partitions(msgspec.Struct, frozen=True, kw_only=True):
     covered: bool
 
 
+class Snapshots(msgspec.Struct, frozen=True, kw_only=True):
+    """Snapshots of the state, `own`, and those of anything that are not of this log.
+
+    `position` is that of the newest of the former, None where there is none, and
+    `seconds` how long ago it was taken.
+    """
+
+    head: int
+    own: int
+    foreign: int
+    position: int | None
+    seconds: float | None
+
+
 class Standby(msgspec.Struct, frozen=True, kw_only=True):
     """A replica that is attached to the server; the rest is None where it is hidden."""
 
@@ -150,6 +164,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     sessions: Sessions | Unknown
     append_lock: AppendLock | Unknown
     partitions: Partitions | Unknown | None
+    snapshots: Snapshots | Unknown | None
     standbys: tuple[Standby, ...] | Unknown
     read_replica: ReadReplica | Unknown | None
     tables: tuple[Table, ...] | Unknown | None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Server,
         Session,
         Sessions,
+        Snapshots,
         Standby,
         Table,
     )
@@ -41,6 +42,8 @@ LAG_BYTES_MAX: Final = 64 * 1024 * 1024
 # PostgreSQL cleans up from a fifth of the living rows on: beyond these it does not get to it.
 DEAD_ROWS_MAX: Final = 1_000
 DEAD_SHARE_MAX: Final = 0.5
+# A start folds some hundred thousand events a second: beyond these, it is felt.
+UNFOLDED_EVENTS_MAX: Final = 100_000
 # Half a partition is made ahead of time; with less than this left, nobody sees to it.
 FREE_SHARE_LEAST: Final = 0.25
 
@@ -80,6 +83,7 @@ def judge(facts: Facts, config: Config) -> list[Check]:
         *told("idle in transaction", facts.sessions, _sessions),
         *told("append lock", facts.append_lock, _append_lock),
         *told("partitions", facts.partitions, _partitions),
+        *told("snapshots", facts.snapshots, _snapshots),
         *told("replicas", facts.standbys, lambda each: _standbys(each, server)),
         *_replica(facts.read_replica, config.postgres.read_replica.ratio),
         *told("dead rows", facts.tables, _tables),
@@ -269,6 +273,24 @@ def _partitions(partitions: Partitions) -> Check:
     return ok("partitions", found)
 
 
+def _snapshots(snapshots: Snapshots) -> Check:
+    if snapshots.foreign:
+        found = f"{snapshots.foreign:,} of another log, or of an end that was lost"
+        advice = '"evstore snapshot list" has them, "evstore snapshot drop" drops them'
+        return warn("snapshots", found, advice)
+    since = snapshots.head - (snapshots.position or 0)
+    if snapshots.position is None or snapshots.seconds is None:
+        found = f"none of the state; a start reads {since:,} events"
+    else:
+        newest = f"the newest of position {snapshots.position:,}"
+        events = "event" if since == 1 else "events"
+        ago = f"taken {_ago(snapshots.seconds)} ago; {since:,} {events} since"
+        found = f"{snapshots.own:,} of the state, {newest}, {ago}"
+    if since > UNFOLDED_EVENTS_MAX:
+        return warn("snapshots", found, 'run "evstore snapshot create"')
+    return ok("snapshots", found)
+
+
 def _tables(tables: Sequence[Table]) -> Check:
     full = [
         each
@@ -351,6 +373,13 @@ def _read_replica(replica: ReadReplica) -> Check:
 
 def _lasts(session: Session, seconds: float) -> bool:
     return session.seconds is not None and session.seconds >= seconds
+
+
+def _ago(seconds: float) -> str:
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def _listed(words: Sequence[str]) -> str:

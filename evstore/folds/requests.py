@@ -22,7 +22,7 @@ MEMORY_REQUESTS_MAX: Final = 200_000
 _MARK: Final = b'"request_id":'
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
+class Request(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What is remembered of a request: its content, and where it was committed."""
 
     digest: str
@@ -50,6 +50,14 @@ class Requests:
     def get(self, request_id: str) -> Request | None:
         """Return what is remembered under `request_id`."""
         return self._requests.get(request_id)
+
+    def items(self) -> list[tuple[str, Request]]:
+        """Return each id with what is remembered of it, oldest first."""
+        return list(self._requests.items())
+
+    def restore(self, items: Iterable[tuple[str, Request]]) -> None:
+        """Remember these, oldest first, and nothing else."""
+        self._requests = dict(items)
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
         """Take in the next events, and forget what is too old after them."""

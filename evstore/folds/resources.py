@@ -14,7 +14,7 @@ import msgspec
 
 from evstore.codec import DIGEST_BYTES, DIGEST_MODULUS, body_digest, record_term
 from evstore.model import Body, Key, Operation, Record, StoredEvent
-from evstore.redaction import announcement_of, redact
+from evstore.redaction import announcement_of, left_by
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -39,6 +39,10 @@ class State(Protocol):
 
     def children(self, owner: str) -> Collection[str]:
         """Return the keys of what `owner` owns, in no particular order."""
+        ...
+
+    def newest_schema(self, type_: str) -> int:
+        """Return the newest schema version of the type's bodies so far; 1 without any."""
         ...
 
 
@@ -68,6 +72,7 @@ def fold(previous: Record | None, event: StoredEvent) -> Record | None:
         bytes(event.body),
         event.body_digest or event.salt,
         event.hash,
+        event.schema_version,
     )
 
 
@@ -78,9 +83,16 @@ def _redacted(previous: Record | None, event: StoredEvent) -> Record | None:
         return previous
     return msgspec.structs.replace(
         previous,
-        body=redact(previous.body, announced.fields),
+        body=left_by(event, previous.body, announced),
         seal=bytes.fromhex(announced.old_digest),
     )
+
+
+def note_schema(newest: dict[str, int], event: StoredEvent) -> None:
+    """Keep the newest schema version of each type's bodies, with one event more."""
+    if event.operation in {Operation.CREATED, Operation.UPDATED}:
+        type_ = event.key.partition("/")[0]
+        newest[type_] = max(newest.get(type_, 1), event.schema_version)
 
 
 def owner_of(body: bytes) -> str | None:
@@ -98,12 +110,20 @@ def digest_term(record: Record) -> int:
     return record_term(record.key, record.version, digest)
 
 
+def digest_of(records: Iterable[Record]) -> bytes:
+    """Return the state digest of these resources."""
+    return (sum(map(digest_term, records)) % DIGEST_MODULUS).to_bytes(DIGEST_BYTES)
+
+
 class Resources:
     """All resources at one position of the log.
 
     Within a type they are ordered by name, then mesh. The state digest is kept up to
     date lazily: what changed since it was last asked for is counted when it is asked
     for, once however often it changed, so the commit path does not pay for it.
+
+    `newest_schemas` are the newest schema versions that bodies of a type have had, where
+    that is not 1; what is deleted counts as well.
     """
 
     def __init__(self) -> None:
@@ -112,6 +132,7 @@ class Resources:
         self._children: dict[str, dict[str, None]] = {}
         self._digest = 0
         self._uncounted: dict[str, Record | None] = {}
+        self.newest_schemas: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -126,6 +147,10 @@ class Resources:
     def children(self, owner: str) -> Collection[str]:
         """Return the keys of what `owner` owns, in no particular order."""
         return self._children.get(owner, {})
+
+    def newest_schema(self, type_: str) -> int:
+        """Return the newest schema version of the type's bodies so far; 1 without any."""
+        return self.newest_schemas.get(type_, 1)
 
     def of_type(self, type_: str) -> Iterator[Record]:
         """Yield the resources of one type, by name, then mesh."""
@@ -153,6 +178,14 @@ class Resources:
         self._digest = total % DIGEST_MODULUS
         return self._digest.to_bytes(DIGEST_BYTES)
 
+    def restore(self, records: Iterable[Record], *, digest: bytes) -> None:
+        """Become what these records say; nothing has been taken in before."""
+        assert not self._records, "only an empty state is restored"
+        for record in records:
+            self._records[record.key] = record
+            self._add(record)
+        self._digest = int.from_bytes(digest)
+
     def apply(self, events: Iterable[StoredEvent]) -> None:
         """Take in the next events."""
         records = self._records
@@ -161,6 +194,8 @@ class Resources:
         for event in events:
             key = event.key
             previous = get(key)
+            if event.schema_version > 1:
+                note_schema(self.newest_schemas, event)
             record = fold(previous, event)
             if record is previous:
                 continue
@@ -176,6 +211,8 @@ class Resources:
 
     def adopt(self, overlay: Overlay) -> None:
         """Become what an overlay of this state shows; its events are in the log now."""
+        for type_ in overlay.newest_schemas:
+            self.newest_schemas[type_] = overlay.newest_schema(type_)
         for key, record in overlay.changed.items():
             previous = self._records.get(key)
             if record is previous:
@@ -258,6 +295,7 @@ class Overlay:
         self._base = base
         # By key, each as it is after all events; None for what is gone.
         self.changed: dict[str, Record | None] = {}
+        self.newest_schemas: dict[str, int] = {}
         self._adopted: dict[str, dict[str, None]] = {}
 
     def rebase(self, base: State) -> None:
@@ -269,6 +307,10 @@ class Overlay:
         found = self.changed.get(key, _UNCHANGED)
         # A sentinel and no exception: most keys are asked for before they change.
         return self._base.get(key) if isinstance(found, _Unchanged) else found
+
+    def newest_schema(self, type_: str) -> int:
+        """Return the newest schema version of the type's bodies so far; 1 without any."""
+        return max(self.newest_schemas.get(type_, 1), self._base.newest_schema(type_))
 
     def children(self, owner: str) -> Collection[str]:
         """Return the keys of what `owner` owns, in no particular order."""
@@ -285,6 +327,8 @@ class Overlay:
     def apply(self, events: Iterable[StoredEvent]) -> None:
         """Show the state as it is after `events`."""
         for event in events:
+            if event.schema_version > 1:
+                note_schema(self.newest_schemas, event)
             record = fold(self.get(event.key), event)
             self.changed[event.key] = record
             if record is not None and event.operation is Operation.CREATED:

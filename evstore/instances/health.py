@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import anyio
 import msgspec
 
-from evstore.clock import boot_microseconds
+from evstore.clock import boot_microseconds, to_microseconds
 from evstore.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from uuid import UUID
 
     from evstore.commit.committer import Committer
     from evstore.config import EvstoreConfig
-    from evstore.log import Connections, Log
+    from evstore.folds.custom import ProjectionStatus
+    from evstore.log import Connections, Instance, Log
     from evstore.model import Head
     from evstore.watching.tail import Tail
 
@@ -30,9 +32,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """How a store was doing at one moment.
 
     `ok` is False where `problems` has something to say: the log does not answer, it is
-    not the one that was followed, this instance does not keep up with it, or its
-    heartbeats fail. A listener or a writer without a connection is no problem by itself:
-    they reconnect, and what depends on them shows as one.
+    not the one that was followed, this instance does not keep up with it or cannot read
+    what follows, or its heartbeats fail. A listener or a writer without a connection is
+    no problem by itself: they reconnect, and what depends on them shows as one. Nor is a
+    projection of one's own that has stopped, or drift: another start would cure neither.
     """
 
     ok: bool
@@ -53,6 +56,12 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     """Commands that wait to be appended."""
     connections: Connections | None
     """Connections to the log's server; None where there is none, as in memory."""
+    projections: tuple[ProjectionStatus, ...] = ()
+    """The projections of one's own, in the order in which `open` was given them."""
+    drift: tuple[UUID, ...] = ()
+    """The running instances whose last heartbeat told another state digest than this one
+    had at the same position: one of the two is wrong. Compared are the positions of this
+    instance's last heartbeats, and where it is now; others tell nothing."""
 
 
 class _Answer(NamedTuple):
@@ -61,6 +70,7 @@ class _Answer(NamedTuple):
     asked: Head
     head: Head | None = None
     missing_since: int | None = None
+    instances: Sequence[Instance] = ()
     error: StoreError | None = None
 
 
@@ -108,9 +118,10 @@ class Vitals:
             missing = None
             if head.position > asked.position:
                 missing = await self._log.place(asked.position + 1)
+            instances = await self._log.instances()
         except StoreError as error:
             return _Answer(asked, error=error)
-        return _Answer(asked, head, missing.time if missing else None)
+        return _Answer(asked, head, missing.time if missing else None, instances)
 
     async def examine(self) -> Health:
         """Return how the store is doing, in about a second at most."""
@@ -129,13 +140,27 @@ class Vitals:
             ok=not problems,
             problems=problems,
             position=projections.position,
-            digest=projections.resources.digest(),
+            digest=self._presence.digest(),
             head=None if head is None else head.position,
             lag_events=lag,
             lag_seconds=0.0 if lag == 0 else seconds,
             heartbeat_age_seconds=None if beaten_at is None else _age(beaten_at),
             queue_commands=self._committer.waiting,
             connections=self._log.connections(),
+            projections=tuple(each.status for each in projections.custom),
+            drift=self._drift(answer),
+        )
+
+    def _drift(self, answer: _Answer | None) -> tuple[UUID, ...]:
+        """Return who tells another state; whoever was not seen lately tells nothing."""
+        if answer is None:
+            return ()
+        interval = self._config.heartbeat_interval * BEATS_MISSED_MAX + STALL_SECONDS
+        since = self._log.clock() - int(interval * 1e6)
+        return self._presence.drift(
+            each
+            for each in answer.instances
+            if each.seen_at is not None and to_microseconds(each.seen_at) >= since
         )
 
     def _seconds_behind(self, answer: _Answer | None) -> float | None:
@@ -155,7 +180,10 @@ class Vitals:
             yield f"the log cannot be read: {answer.error}"
         elif answer.head is not None and answer.asked.is_gone(answer.head):
             yield f"the log has lost position {answer.asked.position}, or is another one"
-        if lag_seconds is not None and lag_seconds > STALL_SECONDS:
+        blocked = self._committer.blocked
+        if blocked is not None:
+            yield f"what follows in the log cannot be read: {blocked}"
+        elif lag_seconds is not None and lag_seconds > STALL_SECONDS:
             still = _age(self._tail.moved_at)
             if still > STALL_SECONDS:
                 yield f"events wait in the log, and none was applied for {still:.1f} s"

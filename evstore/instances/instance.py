@@ -16,9 +16,11 @@ from evstore.errors import StoreError, UnavailableError
 from evstore.log import Instance
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from uuid import UUID
 
     from evstore.commit.committer import Committer
+    from evstore.folds.projections import Projections
     from evstore.log import Log
 
 logger = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ FOLLOW_PAUSE_SECONDS: Final = 0.005
 POLL_SECONDS_MIN: Final = 0.05
 BEAT_SECONDS_MAX: Final = 2.0
 BEATS_PER_TTL: Final = 3
+DIGESTS_KEPT: Final = 128
 # What is held ends here before others may take it: time to stop, and clocks differ.
 CERTAIN_SHARE: Final = 0.9
 
@@ -58,7 +61,10 @@ class Follower:
             await self._log.wait(seen, seconds=seconds)
             self._committer.nudge()
             self.looked_at = boot_microseconds()
-            await anyio.sleep(FOLLOW_PAUSE_SECONDS)
+            # Where this program cannot read on, the log need not wait for a look.
+            blocked = self._committer.blocked is not None
+            await anyio.sleep(self._longest if blocked else FOLLOW_PAUSE_SECONDS)
+            self.looked_at = boot_microseconds()
             position = self._committer.projections.position
             if position != seen:
                 pause = self._shortest
@@ -74,12 +80,16 @@ class Presence:
     has not been seen for a ttl that it has held something under; so the shortest of
     these counts, also when that has been given up: somebody slow may still judge by it.
     `beaten_at` is when the last heartbeat that was recorded had been sent, by
-    `boot_microseconds`; None where none was, under this id.
+    `boot_microseconds`; None where none was, under this id. `fingerprint` is that of the
+    upcasters, for the labels of projections.
     """
 
-    def __init__(self, log: Log, committer: Committer) -> None:
+    def __init__(self, log: Log, committer: Committer, fingerprint: str = "") -> None:
         self.id = uuid4()
         self.beaten_at: int | None = None
+        self._fingerprint = fingerprint
+        self._digests: dict[int, bytes] = {}
+        self._digests_of: Projections | None = None
         self._log = log
         self._committer = committer
         self._standing: dict[UUID, float] = {}
@@ -130,6 +140,14 @@ class Presence:
         ttl = self._standing.pop(holding, math.inf)
         if held:
             self._shortest = min(self._shortest, ttl)
+
+    def resign(self) -> None:
+        """Go by a new id: what the old one holds is others' to take, in its ttl."""
+        self.id = uuid4()
+        self.beaten_at = None
+        self._shortest = math.inf
+        self._demanded = True
+        self._stirred.set()
 
     def _was_seen(self, seconds: float) -> bool:
         if self.beaten_at is None:
@@ -189,20 +207,45 @@ class Presence:
         except StoreError as error:
             logger.warning("could not prepare the log for what comes: %s", error)
 
+    def digest(self) -> bytes:
+        """Return the state digest as of now, and keep it to compare others' with."""
+        projections = self._committer.projections
+        if self._digests_of is not projections:
+            # Made anew for another log, or for one that lost its end.
+            self._digests_of = projections
+            self._digests.clear()
+        digest = projections.resources.digest()
+        self._digests.pop(projections.position, None)
+        self._digests[projections.position] = digest
+        if len(self._digests) > DIGESTS_KEPT:
+            del self._digests[next(iter(self._digests))]
+        return digest
+
+    def drift(self, instances: Iterable[Instance]) -> tuple[UUID, ...]:
+        """Return who had, where this instance was as well, another state digest."""
+        self.digest()
+        return tuple(
+            each.id
+            for each in instances
+            if each.id != self.id
+            and self._digests.get(each.position, each.digest) != each.digest
+        )
+
     async def _record(self, sent: int) -> None:
         projections = self._committer.projections
         instance = Instance(
             id=self.id,
             position=projections.position,
-            digest=projections.resources.digest(),
+            digest=self.digest(),
             code_version=CODE_VERSION,
+            projections=projections.labels(self._fingerprint),
         )
         known = self.beaten_at is not None
-        if await self._log.beat(instance, renewal=known):
+        stands = await self._log.beat(instance, renewal=known)
+        if self.id != instance.id:
+            return  # resigned meanwhile: this heartbeat is nobody's
+        if stands:
             self.beaten_at = sent
             return
         logger.warning("others took this instance for dead; it goes by a new id now")
-        self.id = uuid4()
-        self.beaten_at = None
-        self._shortest = math.inf
-        self._demanded = True
+        self.resign()

@@ -32,6 +32,7 @@ from evstore.errors import (
     InvalidError,
     NotFoundError,
     OutcomeUnknownError,
+    SchemaError,
     StoreError,
     UnavailableError,
 )
@@ -281,6 +282,12 @@ class Leaderships:
         """Return why a lease is lost; "" while it is held."""
         if tenure.lost:
             return tenure.lost
+        if self._committer.blocked is not None:
+            return f"what follows in the log cannot be read: {self._committer.blocked}"
+        return self._why_taken(tenure)
+
+    def _why_taken(self, tenure: Tenure) -> str:
+        """Return why a lease is, or may be, another's by now; "" where it is not."""
         record = self._committer.projections.resources.get(tenure.record.key)
         if record is None:
             return "its lease is not in the log any more"
@@ -315,6 +322,10 @@ class Leaderships:
     async def _removed(self, seat: _Seat) -> bool:
         try:
             await self._remove(seat)
+        except SchemaError:
+            # We cannot append any more: let it go as from one who is dead.
+            self._presence.resign()
+            return True
         except StoreError:
             return self._closed
         return True

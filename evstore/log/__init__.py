@@ -8,24 +8,19 @@ from typing import TYPE_CHECKING, assert_never
 from evstore.config import StoreType
 from evstore.errors import ConfigError
 
-from .contract import (
+from .contract import Log, Turn
+from .failures import (
     AppendError,
-    AuditedEvent,
     BusyError,
-    Connections,
     ForeignLogError,
     HeadMovedError,
     InDoubtError,
-    Instance,
-    Log,
     RejectedError,
-    Snapshot,
-    Stamp,
     StampError,
-    Turn,
     UnreadableError,
 )
 from .memory import MemoryLog
+from .shapes import AuditedEvent, Connections, Instance, Snapshot, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

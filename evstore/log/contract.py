@@ -1,4 +1,4 @@
-"""The contract that every log keeps, and the ways in which an append can end.
+"""The contract that every log keeps.
 
 A log is one order of events, 1, 2, 3, ... without gaps. Appending is
 compare-and-append: all of the events directly after a place that the caller has seen,
@@ -7,130 +7,23 @@ or none. `tests/contract` holds every log to what stands here.
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - msgspec resolves it when it decodes
 from typing import TYPE_CHECKING, Protocol
-from uuid import UUID  # noqa: TC003 - as well
 
-import msgspec
-
-from evstore.errors import DivergedError
-from evstore.model import ANY, Filter, Head, StoredEvent
+from evstore.model import ANY, Filter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
+    from uuid import UUID
 
+    from evstore.model import Head, StoredEvent
     from evstore.tally import Activity, Storage
+
+    from .shapes import AuditedEvent, Connections, Instance, Snapshot, Stamp
 
 CHUNK_EVENTS: int = 500
 CHUNK_BYTES_MAX: int = 8 * 1024 * 1024
 SNAPSHOTS_KEPT: int = 2
-
-
-class ForeignLogError(DivergedError):
-    """Another log is behind the address now; what was appended to the own is unknown."""
-
-
-class AppendError(Exception):
-    """The base of the ways in which an append can fail; never leaves the store."""
-
-
-class HeadMovedError(AppendError):
-    """Nothing was applied: the place is taken, or the event before it is not there."""
-
-
-class BusyError(AppendError):
-    """Nothing was applied: another instance waits for its turn; take one as well."""
-
-
-class StampError(AppendError):
-    """Nothing was applied: the times lie ahead of the log's clock; stamp again."""
-
-
-class RejectedError(AppendError):
-    """Nothing was applied: the log can never keep one of these events."""
-
-
-class InDoubtError(AppendError):
-    """No answer came: the events may be in the log, now or in a moment."""
-
-
-class UnreadableError(Exception):
-    """What is stored at a position is no event; never leaves the store."""
-
-    def __init__(self, position: int) -> None:
-        super().__init__(f"what is stored at {position} is no event")
-        self.position = position
-
-
-class AuditedEvent(StoredEvent, frozen=True, gc=False, array_like=True):
-    """An event as it is stored, with the size that is stored beside it."""
-
-    stored_size: int
-
-
-class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """A running store, as its last heartbeat told it.
-
-    `projections` are the labels of its projections (`Stamp.label`); `knows` is the
-    newest schema version of a database that its program brings migrations for.
-    """
-
-    id: UUID
-    position: int
-    digest: bytes
-    code_version: str
-    knows: int = 1
-    projections: tuple[str, ...] = ()
-    seen_at: datetime | None = None
-
-
-class Stamp(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot is of: a projection of one log, folded by certain code, there.
-
-    `fingerprint` tells upcasters apart, in hex; `digest` is that of the state.
-    """
-
-    log: UUID
-    projection: str
-    version: int
-    fingerprint: str
-    head: Head
-    digest: bytes
-
-    @property
-    def label(self) -> str:
-        """The projection with its version and fingerprint: who shares it can share."""
-        return f"{self.projection}:{self.version}:{self.fingerprint}"
-
-
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored fold, whole. `checksum` is the SHA-256 of all its chunks together."""
-
-    id: UUID
-    stamp: Stamp
-    chunks: int
-    size: int
-    checksum: bytes
-    taken_at: datetime
-    code_version: str
-
-
-class Connections(msgspec.Struct, frozen=True, kw_only=True):
-    """The connections of a log to its server: as they are, looked at and not tried.
-
-    `writer` and `listener` say whether there is one; `listener` is None where
-    notifications are off, or a pooler is in between. `readers` counts those in the pool,
-    `readers_idle` the ones that nobody uses, `readers_wanted` the reads that wait for
-    one. Connections to a read replica are not among them.
-    """
-
-    writer: bool
-    listener: bool | None
-    readers: int
-    readers_idle: int
-    readers_wanted: int
-    readers_max: int
 
 
 class Turn(Protocol):
@@ -296,7 +189,7 @@ class Log(Protocol):
         ...
 
     async def check_redactor(self) -> None:
-        """Check that we may redact.
+        """Check that we may redact, and drop the snapshots that may hold the body.
 
         Raises:
             ConfigError: only the owner of the tables may.
@@ -405,6 +298,10 @@ class Log(Protocol):
         """Return all snapshots, the one of the highest position first.
 
         Also those of another log: a restored database may bring them along.
+
+        Raises:
+            ConfigError: our role lacks the rights: they came with a migration.
+            UnavailableError: the log cannot be reached.
         """
         ...
 
@@ -417,13 +314,15 @@ class Log(Protocol):
     ) -> Snapshot | None:
         """Keep a snapshot, whole or not at all, and prune older ones.
 
-        Chunks are at most some MB each. None where another instance is saving one, the
-        log has lost the place of the stamp, or an event was redacted after it: nothing
-        was kept then. Of each label the last two are kept; of other labels of the
-        projection, those that a running instance has or that are younger than a day.
+        Chunks are at most some MB each; a log may give up where the next is more than
+        60 s in coming. None where another instance is saving one, the log has lost the
+        place of the stamp, or an event was redacted after it: nothing was kept then. Of
+        each label the last two are kept; of other labels of the projection, those that a
+        running instance has or that are younger than a day.
 
         Raises:
-            UnavailableError: the log cannot be reached.
+            ConfigError: our role lacks the rights.
+            UnavailableError: the log cannot be reached; nobody knows.
         """
         ...
 
@@ -432,7 +331,12 @@ class Log(Protocol):
     ) -> int:
         """Drop these snapshots, or all, of positions from `since` on; return how many.
 
-        One that is being saved meanwhile is waited for.
+        One that is about to appear is waited for. One whose chunks still come may appear
+        afterwards, but not where an event was redacted after it before this call.
+
+        Raises:
+            ConfigError: our role lacks the rights.
+            UnavailableError: the log cannot be reached; nobody knows.
         """
         ...
 

@@ -20,15 +20,10 @@ from evstore.codec import body_digest, genesis_hash
 from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, Head, Operation, StoredEvent
 
-from .contract import (
-    SNAPSHOTS_KEPT,
-    AuditedEvent,
-    HeadMovedError,
-    Instance,
-    Snapshot,
-    Stamp,
-)
+from .contract import SNAPSHOTS_KEPT
+from .failures import HeadMovedError
 from .ledger import Ledger
+from .shapes import AuditedEvent, Instance, Snapshot, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -51,6 +46,7 @@ class MemoryLog:
         self._ledger = Ledger(self.genesis)
         self._instances: dict[UUID, Instance] = {}
         self._snapshots: dict[UUID, tuple[Snapshot, list[bytes]]] = {}
+        self._saving = anyio.Lock()
         self._grown = anyio.Event()
         self._turn = anyio.Lock()
 
@@ -285,10 +281,21 @@ class MemoryLog:
         self, stamp: Stamp, chunks: AsyncIterable[bytes], *, code_version: str
     ) -> Snapshot | None:
         """Keep a snapshot; see the log's contract."""
-        parts = [chunk async for chunk in chunks]
-        if stamp.log != self.identity or await self.place(stamp.head.position) != (
-            stamp.head
-        ):
+        try:
+            self._saving.acquire_nowait()
+        except anyio.WouldBlock:
+            return None
+        try:
+            parts = [chunk async for chunk in chunks]
+        finally:
+            self._saving.release()
+        return self._keep(stamp, parts, code_version)
+
+    def _keep(
+        self, stamp: Stamp, parts: list[bytes], code_version: str
+    ) -> Snapshot | None:
+        place = self._ledger.place(stamp.head.position)
+        if stamp.log != self.identity or place != stamp.head:
             return None
         since = self._ledger.since(stamp.head.position)
         if any(event.operation is Operation.REDACTED for event in since):

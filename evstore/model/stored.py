@@ -54,7 +54,8 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False, array_like=True):
     `time` is `recorded_at` in microseconds; `body` is the canonical text of
     `{"labels", "owner", "spec", "status"}`, `metadata` of the rest that is known about
     the change. `body_digest` is set once the body has been redacted, to what body and
-    salt hashed to before.
+    salt hashed to before. One that is in another shape than it is stored in has there
+    the digest of what is stored, too; `schema_version` is always the stored one.
     """
 
     position: int
@@ -82,12 +83,13 @@ class StoredEvent(msgspec.Struct, frozen=True, gc=False, array_like=True):
         return Head(position=self.position, hash=self.hash, time=self.time)
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class Record(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the state keeps of one resource.
 
     `seal` says which body this is: the 16 bytes of its salt, or the 32 bytes of its
-    digest where the body itself has been redacted. `hash` is that of the event that
-    produced the version, so that equal positions of different logs are told apart.
+    digest where the body itself has been redacted, or is in another shape than the
+    stored one. `hash` is that of the event that produced the version, so that equal
+    positions of different logs are told apart. `schema_version` is the stored one.
     """
 
     key: str
@@ -99,6 +101,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     seal: bytes
     hash: bytes
+    schema_version: int
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):

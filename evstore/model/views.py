@@ -256,6 +256,10 @@ class Event(_Content):
         """The place right after this event, to go on from with `Store.watch`."""
         return Bookmark(log=self._log, position=self.position, hash=self.hash)
 
+    def __copy__(self) -> Event:
+        """Return the same event, which decodes its content anew."""
+        return Event(self.stored, self._log, self._spec_type)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Event):
             return NotImplemented

@@ -43,6 +43,7 @@ def record_of(event: StoredEvent) -> Record | None:
         bytes(event.body),
         event.body_digest or event.salt,
         event.hash,
+        event.schema_version,
     )
 
 

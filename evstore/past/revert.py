@@ -16,6 +16,7 @@ from evstore.errors import ConflictError
 from evstore.folds.resources import owner_of
 from evstore.model import Key, Record
 from evstore.redaction import MARK, marks
+from evstore.schemas import AS_STORED
 from evstore.values.diff import differences, same
 from evstore.values.merge import Clash, merge
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from evstore.folds.resources import State
+    from evstore.schemas import Schemas
 
 OnConflict = Literal["fail", "skip", "force"]
 
@@ -124,12 +126,19 @@ class Planned(msgspec.Struct, frozen=True):
     conflicts: list[Conflict]
 
 
-def plan(undos: Iterable[Undo], state: State, *, on_conflict: OnConflict) -> Planned:
+def plan(
+    undos: Iterable[Undo],
+    state: State,
+    *,
+    on_conflict: OnConflict,
+    schemas: Schemas = AS_STORED,
+) -> Planned:
     """Return what to change now, in an order in which it can be done.
 
-    Owners are created before what they own, and deleted after it.
+    Owners are created before what they own, and deleted after it. `schemas` tell the
+    shape of a record: contents of different shapes are never merged.
     """
-    planning = _Planning(state, force=on_conflict == "force")
+    planning = _Planning(state, schemas, force=on_conflict == "force")
     for undo in undos:
         planning.take_back(undo)
     planning.settle()
@@ -137,8 +146,9 @@ def plan(undos: Iterable[Undo], state: State, *, on_conflict: OnConflict) -> Pla
 
 
 class _Planning:
-    def __init__(self, state: State, *, force: bool) -> None:
+    def __init__(self, state: State, schemas: Schemas, *, force: bool) -> None:
         self._state = state
+        self._schemas = schemas
         self._force = force
         # By key: the resource as it will be, None for one that is to go.
         self._wanted: dict[str, Record | None] = {}
@@ -159,14 +169,26 @@ class _Planning:
     ) -> None:
         if current is None:
             if self._unchanged(base, None, "has been deleted since", target):
-                self._want(_planned(target, _content(target), like=None), target)
+                self._want(self._as(target, target, like=None), target)
         elif base is None:
             if self._unchanged(
                 None, current, "has been created again since", target
             ) and self._same_owner(None, target, current):
-                self._want(_planned(current, _content(target), like=current), target)
+                self._want(self._as(current, target, like=current), target)
         elif self._same_owner(base, target, current):
-            self._merge(base, target, current)
+            if len({self._shape(each) for each in (base, target, current)}) == 1:
+                self._merge(base, target, current)
+            elif self._unchanged(
+                base, current, "has been changed since, in another shape", target
+            ):
+                self._want(self._as(current, target, like=current), target)
+
+    def _shape(self, record: Record) -> int:
+        return self._schemas.shape_of(record.key, record.schema_version)
+
+    def _as(self, owned: Record, target: Record, *, like: Record | None) -> Record:
+        """Return a record with the content of `target`, and the owner of `owned`."""
+        return _planned(owned, _content(target), like=like, shape=self._shape(target))
 
     def _unchanged(
         self,
@@ -220,7 +242,8 @@ class _Planning:
                 ours=clash.wanted,
                 theirs=clash.current,
             )
-        self._want(_planned(current, merged, like=current), target)
+        shape = self._shape(current)
+        self._want(_planned(current, merged, like=current, shape=shape), target)
 
     def _want(self, record: Record, target: Record) -> None:
         """Have a resource as planned, unless that would take a mark for a value."""
@@ -358,7 +381,9 @@ def _same(one: Record | None, other: Record | None) -> bool:
     return same(_value(one), _value(other))
 
 
-def _planned(target: Record, content: dict[str, Any], *, like: Record | None) -> Record:
+def _planned(
+    target: Record, content: dict[str, Any], *, like: Record | None, shape: int
+) -> Record:
     """Return the record that will be: content as given, owner as in `target`."""
     owner = _content(target).get("owner")
     body = body_text(
@@ -377,4 +402,5 @@ def _planned(target: Record, content: dict[str, Any], *, like: Record | None) ->
         body,
         b"",
         b"",
+        shape,
     )

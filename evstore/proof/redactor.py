@@ -3,6 +3,11 @@
 An announcement whose second step was never reached is found by the next call for the
 same resource. It announces the same again, for the salt of the first one died with its
 process, and finishes it.
+
+Snapshots that may hold what goes are dropped between the two steps: from an announcement
+on, none of before it is kept any more, so a redaction that is done has left none. They
+are dropped once more at the end of each call, for a projection that was folded again
+before the body was replaced.
 """
 
 from __future__ import annotations
@@ -31,11 +36,13 @@ from evstore.redaction import (
     redact,
     value_at,
 )
+from evstore.schemas import AS_STORED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from evstore.log import Log
+    from evstore.schemas import Schemas
 
     Announce = Callable[[Sequence[Redact]], Awaitable[object]]
 
@@ -65,10 +72,16 @@ class _Plan(NamedTuple):
 
 
 class Redactor:
-    """Redacts versions of one resource; `announce` appends the events that say so."""
+    """Redacts versions of one resource; `announce` appends the events that say so.
 
-    def __init__(self, log: Log, key: Key, announce: Announce) -> None:
+    `log` is the log as it is stored; what is left must be readable by `schemas`.
+    """
+
+    def __init__(
+        self, log: Log, key: Key, announce: Announce, schemas: Schemas = AS_STORED
+    ) -> None:
         self._log = log
+        self._schemas = schemas
         self._key = key
         self._announce = announce
         self._events: dict[int, StoredEvent] = {}
@@ -101,6 +114,7 @@ class Redactor:
             wanted[announced.position] = (*before, *announced.fields)
         touched = {version, *self._missing(wanted)}
         await self._bring_about(wanted)
+        await self._log.drop_snapshots(since=min(wanted))
         return Redaction(
             key=self._key,
             fields={each: marks(self._events[each].body) for each in sorted(touched)},
@@ -146,6 +160,7 @@ class Redactor:
                 return
             plans = [self._plan(*each) for each in missing.items()]
             await self._announce([plan.change for plan in plans])
+            await self._log.drop_snapshots(since=min(missing))
             await self._load()
             for plan in plans:
                 await self._carry_out(plan)
@@ -174,6 +189,9 @@ class Redactor:
             )
             raise InvalidError(message, path="fields")
         body, salt = redact(event.body, fields), os.urandom(SALT_BYTES)
+        # What an upcaster cannot take would stop each instance that has it.
+        left = msgspec.structs.replace(event, body=msgspec.Raw(body))
+        self._schemas.current([left])
         change = Redact(
             key=self._key.text,
             position=position,

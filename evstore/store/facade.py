@@ -10,108 +10,48 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import msgspec
 
-from evstore.background import background
-from evstore.commit.arguments import Arguments, Spec, Typed
-from evstore.commit.committer import Committer
-from evstore.commit.live import LiveState, replay
-from evstore.config import Config
 from evstore.errors import (
     AlreadyExistsError,
     ConflictError,
     InvalidError,
     NotFoundError,
 )
-from evstore.instances.health import Vitals
-from evstore.instances.instance import Follower, Presence
-from evstore.instances.leadership import Leaderships
 from evstore.instances.lease import Lease, check_lease
-from evstore.log import open_log
 from evstore.model import Key, Resource
 from evstore.past.history import resource_at
-from evstore.watching.tail import Tail
 
 from .integrity import Integrity
 from .reverting import Reverting
 from .transaction import Transaction
+from .views import Views
 
 if TYPE_CHECKING:
     from collections.abc import (
         AsyncGenerator,
         Callable,
-        Iterable,
         Mapping,
     )
     from datetime import datetime
 
+    from evstore.commit.arguments import Arguments, Spec, Typed
     from evstore.commit.changes import Change, Command
+    from evstore.commit.committer import Committer
+    from evstore.config import Config
+    from evstore.instances.health import Vitals
+    from evstore.instances.leadership import Leaderships
     from evstore.log import Log
     from evstore.model import Record
+    from evstore.schemas import Schemas
+    from evstore.watching.tail import Tail
 
 S = TypeVar("S")
 
 
-@asynccontextmanager
-async def open(  # noqa: A001 - evstore.open reads as it should
-    config: Config | None = None, *, types: Iterable[type[Any]] = ()
-) -> AsyncGenerator[Store]:
-    """Open the store that `config` names; without one, an empty store in memory.
-
-    The state is rebuilt from the log before the body begins. At the end the commands
-    that wait are appended, then all connections are closed.
-
-    Args:
-        config: as `load_config` returns it.
-        types: `msgspec.Struct` types; the name of each is a resource type, whose specs
-            are then validated on write and decoded into the struct on read.
-
-    Raises:
-        SchemaError: the database is not at the version that this program needs.
-        UnavailableError: the database cannot be reached.
-        ConfigError: the server refuses user, password or database.
-    """
-    config = config or Config()
-    arguments = Arguments(types, actor=config.evstore.actor)
-    async with open_log(config) as log, background() as tasks:
-        await log.connect()
-        projections = await replay(log)
-        tail = Tail(
-            projections.position, events_max=config.evstore.limits.tail_events_max
-        )
-        live = LiveState(log, projections, tail)
-        committer = Committer(log, live, config.evstore.limits)
-        presence = Presence(log, committer)
-        leaderships = Leaderships(
-            log, committer, tail, arguments, presence=presence, tasks=tasks
-        )
-        follower = Follower(log, committer, config.evstore.poll_interval)
-        vitals = Vitals(config.evstore, log, committer, tail, follower, presence)
-        store = Store(
-            config,
-            log,
-            committer,
-            tail,
-            arguments,
-            vitals=vitals,
-            leaderships=leaderships,
-        )
-        tasks.start_soon(committer.run)
-        tasks.start_soon(follower.run)
-        tasks.start_soon(vitals.run)
-        tasks.start_soon(presence.run, config.evstore.heartbeat_interval)
-        tasks.start_soon(leaderships.run)
-        try:
-            yield store
-        finally:
-            with anyio.CancelScope(shield=True):
-                await leaderships.aclose()
-                await committer.aclose(seconds=config.evstore.limits.append_timeout)
-
-
-class Store(Integrity, Reverting):
+class Store(Integrity, Views, Reverting):
     """A control plane's resources: commands in, resources and events out.
 
-    Made by `open`. All methods may be called from any number of tasks of one event
-    loop. Every write takes `actor` (who), `reason` (why) and `request_id` (a text of
+    Made by `evstore.open`. All methods may be called from any number of tasks of one
+    event loop. Every write takes `actor` (who), `reason` (why) and `request_id` (a text of
     the caller's own: the same id again returns the original result). Ids are
     remembered for 24 hours of the log, of commands that appended something: one that was
     refused or changed nothing is decided anew when it comes again.
@@ -125,10 +65,21 @@ class Store(Integrity, Reverting):
         tail: Tail,
         arguments: Arguments,
         *,
+        schemas: Schemas,
+        stored: Log,
         vitals: Vitals,
         leaderships: Leaderships,
     ) -> None:
-        super().__init__(config, log, committer, tail, arguments, vitals=vitals)
+        super().__init__(
+            config,
+            log,
+            committer,
+            tail,
+            arguments,
+            schemas=schemas,
+            stored=stored,
+            vitals=vitals,
+        )
         self._leaderships = leaderships
 
     async def create(  # noqa: PLR0913 - the parts of a resource, and who and why
@@ -318,7 +269,9 @@ class Store(Integrity, Reverting):
                 recorded_at=recorded_at,
             )
             records = await self._submit(
-                msgspec.structs.replace(command, required=required)
+                msgspec.structs.replace(
+                    command, required=required, shapes=tuple(tx.shapes.items())
+                )
             )
             tx.results = [
                 None if each is None else self._wrap(each) for each in records

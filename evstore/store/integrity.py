@@ -36,7 +36,7 @@ class Integrity(Queries):
         Raises:
             UnavailableError: the log cannot be read.
         """
-        return await verify(self._log, anchors=anchors)
+        return await verify(self._stored, anchors=anchors)
 
     async def redact(  # noqa: PLR0913 - what goes, and who and why
         self,
@@ -62,7 +62,8 @@ class Integrity(Queries):
             mesh: mesh of the resource; "" for global types.
             version: the position of the event that has the secret.
             fields: what goes: `spec.users[0].password`, or a JSON Pointer. Without any,
-                spec, status and labels; the owner stays.
+                spec, status and labels; the owner stays. They are those of the body as
+                it is stored, in the event's `schema_version`.
             everywhere: of all other versions as well that have an equal value there.
             actor: who; the default is that of every write.
             reason: why; it must not be empty, nor hold the secret.
@@ -71,6 +72,8 @@ class Integrity(Queries):
             NotFoundError: the resource has no such version.
             InvalidError: the version has nothing there, or an argument is wrong.
             ConfigError: our role does not own the tables. Nothing was done.
+            SchemaError: an upcaster of this program fails for what would be left.
+                Nothing was done.
             UnavailableError: the log cannot be reached, or others redact the same.
         """
         key = self._arguments.key(type, name, mesh)
@@ -87,5 +90,5 @@ class Integrity(Queries):
                 )
             )
 
-        redactor = Redactor(self._log, key, announce)
+        redactor = Redactor(self._stored, key, announce, self._schemas)
         return await redactor.redact(version, pointers, everywhere=everywhere)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from evstore.instances.health import Health, Vitals
     from evstore.log import Instance, Log
     from evstore.model import Record, StoredEvent
+    from evstore.schemas import Schemas
     from evstore.watching.tail import Tail
 
 S = TypeVar("S")
@@ -46,7 +47,7 @@ S = TypeVar("S")
 class Queries:
     """All of a store that changes nothing."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what `open` has put together
         self,
         config: Config,
         log: Log,
@@ -54,10 +55,15 @@ class Queries:
         tail: Tail,
         arguments: Arguments,
         *,
+        schemas: Schemas,
+        stored: Log,
         vitals: Vitals,
     ) -> None:
         self._config = config
         self._log = log
+        # The log as it is, for what needs the stored bytes.
+        self._stored = stored
+        self._schemas = schemas
         self._committer = committer
         self._tail = tail
         self._arguments = arguments
@@ -144,6 +150,7 @@ class Queries:
             ConflictError: it is not at `version`.
             InvalidError: an argument is wrong, or `at` is beyond the head.
             UnavailableError: what was to be waited for did not come in time.
+            SchemaError: it cannot be read by this program.
         """
         key = self._arguments.key(type, name, mesh)
         await self._reach(min_version, consistent=consistent)
@@ -197,6 +204,7 @@ class Queries:
                 is beyond the head.
             DivergedError: the log lost the state of this listing.
             UnavailableError: what was to be waited for did not come in time.
+            SchemaError: it cannot be read by this program.
         """
         largest = self._config.evstore.limits.page_size_max
         if page_size is not None and not (
@@ -307,6 +315,8 @@ class Queries:
             DivergedError: the log lost events that this instance had applied, or it is
                 not the one of the bookmark, or has lost its place.
             UnavailableError: where to begin could not be looked up.
+            SchemaError: what follows is in a shape that this program does not know; all
+                before it has been yielded.
         """
         start: int | Bookmark | None
         if initial and after is not None:

@@ -190,7 +190,9 @@ class Reverting(Past):
             for old, new in pairs
             if _key_of(old, new).split("/")[0] not in RESERVED_TYPES
         ]
-        planned = make_plan(undos, self._resources, on_conflict=on_conflict)
+        planned = make_plan(
+            undos, self._resources, on_conflict=on_conflict, schemas=self._schemas
+        )
         return Revert(
             changes=self._changed(planned),
             conflicts=planned.conflicts,
@@ -231,7 +233,12 @@ class Reverting(Past):
             request_id=request_id,
             asked=asked,
         )
-        return msgspec.structs.replace(command, reverts=(kind, position))
+        shapes = tuple(
+            (change.after.record.key, change.after.record.schema_version)
+            for change in plan.changes
+            if change.after is not None
+        )
+        return msgspec.structs.replace(command, reverts=(kind, position), shapes=shapes)
 
     def _change_of(self, change: ResourceChange) -> Change:
         """Return the change that makes a resource what it is planned to be."""

@@ -27,6 +27,8 @@ class Transaction:
         self._arguments = arguments
         self._ended = False
         self.changes: list[Change] = []
+        # Schema versions, by key: of what an import makes again as it was stored.
+        self.shapes: dict[str, int] = {}
         self.results: list[Resource[Any] | None] = []
 
     def end(self) -> None:

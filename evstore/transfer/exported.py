@@ -321,4 +321,5 @@ def _changes(events: Iterable[StoredEvent]) -> Iterator[Change]:
             body.labels,
             status,
             body.owner if word is Word.CREATE else None,
+            event.schema_version,
         )

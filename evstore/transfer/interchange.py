@@ -39,7 +39,10 @@ class Operation(enum.StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A change of a line; labels None and a status that is unset stay as they are."""
+    """A change of a line; labels None and a status that is unset stay as they are.
+
+    `schema_version` is the shape of what is given; None where the line does not say.
+    """
 
     operation: Operation
     key: Key
@@ -47,6 +50,7 @@ class Change(msgspec.Struct, frozen=True):
     labels: dict[str, str] | None
     status: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
     owner: Key | None = None
+    schema_version: int | None = None
 
 
 class Transaction(msgspec.Struct, frozen=True, kw_only=True):

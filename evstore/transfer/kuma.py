@@ -21,7 +21,7 @@ from evstore.commit.arguments import Arguments
 from evstore.commit.commands import Decided, Draft, decide
 from evstore.commit.stamp import stamp
 from evstore.errors import ConflictError, InvalidError
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.folds.requests import RequestOverlay, request_of
 from evstore.keys import Key
 from evstore.log import HeadMovedError

@@ -9,6 +9,7 @@ nothing.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,7 @@ from evstore.redaction import announcement_of, redacted_event
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from evstore.errors import SchemaError
     from evstore.model import Filter, StoredEvent
 
 TAIL_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -32,14 +34,16 @@ class Tail:
     """The newest events that this process has applied.
 
     `position` is that of the last one, always the end of a transaction. `generation`
-    counts how often the log turned out not to be the one that was followed. `moved_at`
-    is when something was published last, by the clock that never steps.
+    counts how often the log turned out not to be the one that was followed. `blocked` is
+    why what follows in the log cannot be read by this program; None where it can.
+    `moved_at` is when something was published last, by the clock that never steps.
     """
 
     def __init__(self, position: int, *, events_max: int) -> None:
         self.position = position
         self.generation = 0
         self.closed = False
+        self.blocked: SchemaError | None = None
         self.moved_at = boot_microseconds()
         self._events_max = events_max
         self._events: deque[StoredEvent] = deque()
@@ -67,7 +71,7 @@ class Tail:
         index = announced.position - self._events[0].position
         if 0 <= index < len(self._events):
             old = self._events[index]
-            new = self._events[index] = redacted_event(old, announced)
+            new = self._events[index] = redacted_event(old, event, announced)
             self._bytes += new.size - old.size
 
     def diverge(self, position: int) -> None:
@@ -77,6 +81,25 @@ class Tail:
         self._bytes = 0
         self._move(position)
         self._wake_all()
+
+    def block(self, error: SchemaError | None) -> None:
+        """Tell whoever waits that this program cannot read what follows, or can again."""
+        news = error is not None and self.blocked is None
+        self.blocked = error
+        if news:
+            changed, self._changed = self._changed, anyio.Event()
+            changed.set()
+            self._wake_all()
+
+    def check_readable(self) -> None:
+        """Check that this program can read what follows in the log.
+
+        Raises:
+            SchemaError: it cannot.
+        """
+        if self.blocked is not None:
+            # One of its own for each: tracebacks grow where an exception is shared.
+            raise copy.copy(self.blocked)
 
     def close(self) -> None:
         """Nothing more is to come: end the watches."""

@@ -18,12 +18,12 @@ from evstore.errors import DivergedError, InvalidError, UnavailableError
 from evstore.model import Filter, Operation
 from evstore.past.history import record_of
 from evstore.past.listing import has_labels
-from evstore.redaction import announcement_of, redact
+from evstore.redaction import announcement_of, left_by
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
-    from evstore.folds.projection import Projections
+    from evstore.folds.projections import Projections
     from evstore.log import Log
     from evstore.model import Head, Record, StoredEvent
 
@@ -108,6 +108,7 @@ class Watcher:
             DivergedError: the log is not the one that was followed, or lost its end.
             UnavailableError: where to begin cannot be looked up, or the store was
                 closed before the log had been read.
+            SchemaError: this program cannot read what follows.
         """
         if not self._begun:
             await self._begin()
@@ -208,6 +209,7 @@ class Watcher:
         if self._position >= self._tail.position:
             if self._tail.closed:
                 return None
+            self._tail.check_readable()
             return await self._wait()
         # A consumer that never waits must not keep the others from running.
         await anyio.lowlevel.checkpoint()
@@ -293,7 +295,7 @@ class Watcher:
         if announced.position != self._members[event.key]:
             return False
         body = canonical({"labels": dict(self._labels)}, "labels")
-        return not has_labels(redact(body, announced.fields), self._labels)
+        return not has_labels(left_by(event, body, announced), self._labels)
 
     # Bookmarks.
 

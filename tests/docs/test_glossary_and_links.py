@@ -70,4 +70,6 @@ def test_the_glossary_has_each_word_once() -> None:
 @EVERY_PAGE
 def test_revision_is_not_used_for_version_or_position(page: Path) -> None:
     if page.name != "glossary.md":
-        assert not re.search(r"\brevisions?\b", prose(page), re.IGNORECASE)
+        # But for the name of a parameter, of an upcaster's own revision.
+        text = re.sub(r"`[^`]*`", "", prose(page))
+        assert not re.search(r"\brevisions?\b", text, re.IGNORECASE)

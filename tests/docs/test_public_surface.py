@@ -10,6 +10,7 @@ import evstore
 
 PUBLIC = [
     "AlreadyExistsError",
+    "App",
     "Blame",
     "BlamedLeaf",
     "Bookmark",
@@ -31,19 +32,25 @@ PUBLIC = [
     "Operation",
     "OutcomeUnknownError",
     "Page",
+    "Projection",
+    "ProjectionStatus",
     "Redaction",
     "Resource",
     "ResourceChange",
     "Revert",
+    "Schema",
     "SchemaError",
+    "Stopped",
     "Store",
     "StoreError",
     "Transaction",
     "UnavailableError",
+    "Upcaster",
     "Verification",
     "Version",
     "load_config",
     "open",
+    "upcaster",
 ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docs.blocks import ROOT, Block, blocks
-from evstore import codec
+from evstore import codec, schemas
 from evstore.commit import arguments, commands
 from evstore.config import Limits
 from evstore.folds import requests
@@ -43,7 +43,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     for row in (
         f"| name of a resource | {arguments.NAME_CHARACTERS_MAX} characters",
         f"| mesh | {arguments.MESH_CHARACTERS_MAX} characters",
-        f"| type | {arguments.TYPE_CHARACTERS_MAX} letters",
+        f"| type | {schemas.TYPE_CHARACTERS_MAX} letters",
         f"| spec, and status | {arguments.SPEC_BYTES_MAX // mib} MiB each",
         f"| {codec.DEPTH_MAX} levels |",
         f"| labels of a resource | {arguments.LABELS_BYTES_MAX // kib} KiB |",

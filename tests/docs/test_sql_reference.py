@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "reference" / "sql.md"
 COLUMNS = """
-    SELECT table_name, column_name, data_type FROM information_schema.columns
+    SELECT table_name, column_name, CASE data_type
+        WHEN 'ARRAY' THEN ltrim(udt_name, '_') || '[]' ELSE data_type END
+    FROM information_schema.columns
     WHERE table_schema = 'evstore' AND table_name !~ '^events_\\d+$'
 """
 FUNCTIONS = """
@@ -29,7 +31,9 @@ def listed_columns() -> set[tuple[str, str, str]]:
     text = PAGE.read_text(encoding="utf-8")
     for section in re.split(r"^## `evstore\.", text, flags=re.MULTILINE)[1:]:
         table = section.split("`", maxsplit=1)[0]
-        for line in re.findall(r"^\| (`.*?) \| `(\w+)` \|", section, re.MULTILINE):
+        for line in re.findall(
+            r"^\| (`.*?) \| `([\w\[\]]+)` \|", section, re.MULTILINE
+        ):
             found |= {
                 (table, name, line[1]) for name in re.findall(r"`(\w+)`", line[0])
             }

@@ -86,7 +86,7 @@ def introduce(monkeypatch: pytest.MonkeyPatch, bug: Callable[[Log], object]) -> 
         async with open_log(config) as log:
             yield bug(log)
 
-    monkeypatch.setattr("evstore.store.facade.open_log", open_changed)
+    monkeypatch.setattr("evstore.store.opening.open_log", open_changed)
 
 
 def deaf(config: Config) -> Config:

@@ -68,6 +68,41 @@ async def test_a_writer_makes_no_gap_behind_a_lost_tail(
         assert store.digest() == digest
 
 
+class MeshNames(evstore.Projection[list[str]]):
+    """All names, in order; cannot take one of them."""
+
+    name = "mesh-names"
+
+    def initial(self) -> list[str]:
+        return []
+
+    def fold(self, state: list[str], event: evstore.Event) -> list[str]:
+        if event.name == "mesh-3":
+            raise ValueError
+        state.append(event.name)
+        return state
+
+
+async def test_projections_are_folded_anew_behind_a_lost_tail(
+    postgres_config: Config,
+) -> None:
+    projections = [MeshNames()]
+    async with evstore.open(_deaf(postgres_config), projections=projections) as store:
+        await _filled(store)
+        with pytest.raises(evstore.SchemaError, match="at position 3"):
+            store.view(MeshNames)
+        await store.health()
+        await lose_tail(postgres_config, after=1)
+        with pytest.raises(DivergedError):
+            await store.create("Mesh", "mesh-4", spec={})
+        await at_last(lambda: store.create("Mesh", "mesh-5", spec={}))
+        assert store.view(MeshNames) == ["mesh-1", "mesh-5"]
+        # What was lost is not held against those who have what came in its place.
+        async with evstore.open(postgres_config) as other:
+            await until(lambda: other._vitals._presence.beaten_at is not None)
+            assert (await store.health()).drift == ()
+
+
 async def test_a_writer_does_not_follow_positions_that_were_issued_again(
     postgres_config: Config,
 ) -> None:

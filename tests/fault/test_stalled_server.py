@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -11,13 +12,13 @@ import pytest
 import evstore
 from evstore.embedded import EmbeddedServer
 from evstore.errors import UnavailableError
-from evstore.log import open_log
+from evstore.log import Stamp, open_log
 from evstore.maintenance import migrate_up
 from fault.history import adjusted, checked_history, limited, superuser, until
 from processes import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -142,6 +143,47 @@ async def test_a_stream_of_events_does_not_wait_for_ever(
         ):
             async for _ in chunks:
                 pass
+
+
+async def test_a_saver_waits_for_chunks_and_not_for_the_server(
+    own_server: EmbeddedServer,
+) -> None:
+    config = hasty(own_server.config())
+    async with open_log(config) as log:
+        await log.connect()
+        stamp = Stamp(
+            log=log.identity,
+            projection="resources",
+            version=1,
+            fingerprint="",
+            head=log.genesis,
+            digest=bytes(32),
+        )
+
+        async def slow() -> AsyncGenerator[bytes]:
+            yield b"first"
+            await anyio.sleep(2 * config.evstore.limits.read_timeout)
+            yield b"second"
+
+        saved = await log.save_snapshot(stamp, slow(), code_version="")
+        assert saved is not None
+        with ExitStack() as stack:
+
+            async def stalling() -> AsyncGenerator[bytes]:
+                yield b"first"
+                stack.enter_context(stalled(own_server))
+                yield b"second"
+
+            with (
+                anyio.fail_after(30),
+                pytest.raises(UnavailableError, match=r"no answer in 0\.5 s"),
+            ):
+                await log.save_snapshot(stamp, stalling(), code_version="")
+        with anyio.fail_after(30):
+            assert await at_last(log.snapshots) == [saved]
+            # Nor does the one that was given up keep others from saving.
+            while await log.save_snapshot(stamp, slow(), code_version="") is None:  # noqa: ASYNC110
+                await anyio.sleep(0.05)
 
 
 async def test_a_statement_that_gets_no_answer_is_given_up(

@@ -12,6 +12,8 @@ from doctoring import as_user, role_of
 from evstore.config import Config
 from evstore.log import MemoryLog
 from evstore.maintenance import grant
+from evstore.schemas import AS_STORED
+from evstore.store.opening import open_with
 from fault.history import adjusted
 from tls.server import secure_server
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
 
-    from evstore import Store
+    from evstore import Schema, Store, Upcaster
     from tls.server import SecureServer
 
 
@@ -31,10 +33,22 @@ class Backend:
         self.config = config
 
     def open(
-        self, *, types: Iterable[type[Any]] = (), **settings: object
+        self,
+        *,
+        types: Iterable[type[Any] | Schema] = (),
+        upcasters: Iterable[Upcaster] = (),
+        projections: Iterable[evstore.Projection[Any]] = (),
+        **settings: object,
     ) -> AbstractAsyncContextManager[Store]:
         """Open a store on the log; `settings` are evstore's own."""
-        return evstore.open(adjusted(self.config, **settings), types=types)
+        config = adjusted(self.config, **settings)
+        return evstore.open(
+            config, types=types, upcasters=upcasters, projections=projections
+        )
+
+    def open_as_stored(self) -> AbstractAsyncContextManager[Store]:
+        """Open a store as the command does, which knows no types."""
+        return open_with(self.config, AS_STORED)
 
 
 @pytest.fixture(params=["memory", "postgres", "kubernetes"])
@@ -49,7 +63,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         yield log
 
     # A memory log lives and ends with its store; here several have it, in turn as well.
-    monkeypatch.setattr("evstore.store.facade.open_log", the_one_log)
+    monkeypatch.setattr("evstore.store.opening.open_log", the_one_log)
     return Backend(request.param, Config())
 
 

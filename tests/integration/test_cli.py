@@ -161,22 +161,24 @@ def test_migrate_says_what_it_did(unmigrated_config: Config, tmp_path: Path) -> 
     assert refused.code == 1
     assert 'Run "evstore migrate up"' in refused.err
     assert command("migrate", "status", "--check").code == 1
-    pending = command("migrate", "status", "-o", "json").documents
-    latest = pending[-1]["version"]
-    assert {each["state"] for each in pending} == {"pending"}
+    (found,) = command("migrate", "status", "-o", "json").documents
+    latest = found["migrations"][-1]["version"]
+    assert {each["state"] for each in found["migrations"]} == {"pending"}
+    assert (found["version"], found["head"], found["instances"]) == (0, 0, [])
     assert command("migrate", "up") == (0, f"migrated to version {latest}\n", "")
     assert command("migrate", "up") == (0, f"already at version {latest}\n", "")
     assert command("migrate", "up", "-o", "json").documents == [
         {"version": latest, "applied": []}
     ]
     assert command("migrate", "status", "--check").code == 0
-    applied = command("migrate", "status", "-o", "json").documents
-    assert {each["state"] for each in applied} == {"applied"}
+    (found,) = command("migrate", "status", "-o", "json").documents
+    assert {each["state"] for each in found["migrations"]} == {"applied"}
+    assert found["version"] == latest
     assert "VERSION" in command("migrate", "status").out
     assert command("log").code == 0
 
 
-@pytest.mark.parametrize("what", ["up", "status"])
+@pytest.mark.parametrize("what", ["up", "plan", "status"])
 def test_there_is_nothing_to_migrate_in_memory(homeless: Command, what: str) -> None:
     done = homeless("migrate", what)
     assert (done.code, done.out) == (2, "")

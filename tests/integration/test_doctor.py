@@ -13,16 +13,19 @@ import pytest
 import evstore
 from command import Command
 from doctoring import as_user, checks, execute
+from events import History, creations
 from evstore.clock import wall_microseconds
 from evstore.doctor import judgement
 from evstore.doctor.checks import Status
 from evstore.embedded import EmbeddedServer
 from evstore.errors import ConfigError
+from evstore.log import Stamp, open_log
 from evstore.log.postgres import migrations
 from evstore.maintenance import doctor, migrate_up
 from fault.history import adjusted, connected, superuser, value
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from evstore import Config
@@ -38,7 +41,7 @@ async def test_under_a_role_of_its_own_all_is_well(
 ) -> None:
     found = await doctor(runtime)
     assert {each.status for each in found} == {Status.OK}, found
-    assert len(found) == 15
+    assert len(found) == 16
     done = Command(runtime, tmp_path).process("doctor")
     assert (done.code, done.err) == (0, "")
     title, *lines = done.out.splitlines()
@@ -366,6 +369,50 @@ async def test_partitions_are_to_reach_ahead(postgres_config: Config) -> None:
     )
     found = (await checks(postgres_config))["partitions"]
     assert (found.status, found.found.split(",")[0]) == ("fail", "position 1 has none")
+
+
+async def test_the_newest_snapshot_of_this_log_is_told(
+    postgres_config: Config,
+) -> None:
+    async def pieces() -> AsyncGenerator[bytes]:
+        yield b"state"
+
+    async def found() -> tuple[str, str]:
+        check = (await checks(postgres_config))["snapshots"]
+        return check.status, check.found
+
+    assert await found() == ("ok", "none of the state; a start reads 0 events")
+    async with open_log(postgres_config) as log:
+        await log.connect()
+        history = History(log.genesis)
+        await log.append(creations(history, "ab"), after=log.genesis)
+        for head, projection in (
+            (log.genesis, "resources"),
+            (history.head, "resources"),
+            (history.head, "services"),
+        ):
+            stamp = Stamp(
+                log=log.identity,
+                projection=projection,
+                version=1,
+                fingerprint="",
+                head=head,
+                digest=bytes(32),
+            )
+            assert await log.save_snapshot(stamp, pieces(), code_version="")
+        await log.append(creations(history, "c"), after=stamp.head)
+    status, words = await found()
+    assert status == "ok"
+    assert words.startswith("2 of the state, the newest of position 2, taken ")
+    assert words.endswith(" s ago; 1 event since")
+    # One of an end that the log has lost, and one of another log.
+    away = "UPDATE evstore.snapshots SET"
+    await execute(
+        postgres_config, f"{away} hash = sha256('x') WHERE projection = 'services'"
+    )
+    assert await found() == ("warn", "1 of another log, or of an end that was lost")
+    await execute(postgres_config, f"{away} log = gen_random_uuid()")
+    assert await found() == ("warn", "3 of another log, or of an end that was lost")
 
 
 async def test_dead_rows_that_nobody_removes_are_a_warning(

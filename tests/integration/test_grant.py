@@ -30,6 +30,11 @@ LEFT_OUT: Final = {
     "INSERT ON evstore.instances": "INSERT on evstore.instances",
     "UPDATE ON evstore.instances": "UPDATE on evstore.instances",
     "DELETE ON evstore.instances": "DELETE on evstore.instances",
+    **{
+        f"{right} ON evstore.{table}": f"{right} on evstore.{table}"
+        for table in ("snapshots", "snapshot_chunks")
+        for right in ("SELECT", "INSERT", "DELETE")
+    },
     "EXECUTE ON FUNCTION evstore.ensure_partition": (
         "EXECUTE on function evstore.ensure_partition"
     ),

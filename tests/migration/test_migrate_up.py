@@ -3,56 +3,37 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
-import psycopg
 import pytest
 
 import evstore
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
-from evstore.log.postgres import migrations
+from evstore.log.postgres import migrating, migrations
 from evstore.maintenance import migrate_up, migration_status
+from migration.databases import NEEDED, blocked, execute, holding
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from evstore import Config
     from evstore.embedded import EmbeddedServer
+    from migration.databases import Files
 
-NEEDED = len(migrations.available())
+HEADER = "-- evstore: readable_from 1, writable_from 1\n"
 SECOND = """\
--- evstore: readable_from 1, writable_from 1
 CREATE TABLE evstore.extra (id integer PRIMARY KEY);
 SELECT pg_advisory_xact_lock(77);
 """
 
 
-async def execute(config: Config, query: str, *, user: str = "kuma") -> Any:
-    """Execute one statement past the store, and return the first value of it."""
-    async with await psycopg.AsyncConnection.connect(
-        host=config.postgres.host,
-        port=config.postgres.port,
-        user=user,
-        dbname=config.postgres.db_name,
-        autocommit=True,
-    ) as connection:
-        cursor = await connection.execute(query.encode())
-        row = await cursor.fetchone() if cursor.description else None
-        return row and row[0]
-
-
 @pytest.fixture
-def two_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have evstore bring a second migration, in a folder that a test may change."""
-    for migration in migrations.available():
-        name = f"{migration.version:04}_{migration.name}.sql"
-        (tmp_path / name).write_text(migration.sql, encoding="utf-8")
-    number = NEEDED + 1
-    (tmp_path / f"{number:04}_extra.sql").write_text(SECOND)
-    monkeypatch.setattr(migrations, "_folder", lambda: tmp_path)
-    return tmp_path
+def two_files(files: Files) -> Path:
+    """Have evstore bring a migration more; return the folder."""
+    assert files.add(SECOND) == NEEDED + 1
+    return files.folder
 
 
 async def test_an_empty_database_is_brought_to_the_version_that_is_needed(
@@ -125,7 +106,7 @@ async def test_an_applied_file_must_not_change(
     postgres_config: Config, two_files: Path
 ) -> None:
     await migrate_up(postgres_config)
-    (two_files / f"{NEEDED + 1:04}_extra.sql").write_text(SECOND + "-- a word more\n")
+    (two_files / f"{NEEDED + 1:04}_extra.sql").write_text(HEADER + SECOND + "--\n")
     with pytest.raises(SchemaError, match=rf"migration {NEEDED + 1} \(extra\).*other"):
         await migrate_up(postgres_config)
     with pytest.raises(SchemaError, match=r"\(extra\)"):
@@ -234,20 +215,6 @@ async def test_two_migrators_at_once_apply_everything_once(
     assert sorted(applied) == list(range(1, NEEDED + 1))
 
 
-async def _blocked(config: Config) -> int:
-    """Return the process id of the migrator once it waits for a lock."""
-    query = (
-        "SELECT max(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        " AND application_name = 'evstore migrate' AND datname = current_database()"
-    )
-    with anyio.fail_after(10):
-        while True:
-            found = await execute(config, query, user="postgres")
-            if found is not None:
-                return int(found)
-            await anyio.sleep(0.01)
-
-
 async def _killed_while(config: Config, blocker: str) -> None:
     """Begin to migrate, and end the migrator's session while `blocker` holds it up."""
     raised: list[StoreError] = []
@@ -257,24 +224,14 @@ async def _killed_while(config: Config, blocker: str) -> None:
             await migrate_up(config)
         raised.append(caught.value)
 
-    async with (
-        await psycopg.AsyncConnection.connect(
-            host=config.postgres.host,
-            port=config.postgres.port,
-            user=config.postgres.user,
-            dbname=config.postgres.db_name,
-        ) as holder,
-        anyio.create_task_group() as tasks,
-    ):
-        await holder.execute(blocker.encode())
+    async with anyio.create_task_group() as tasks, holding(config, blocker):
         tasks.start_soon(migrate)
-        process = await _blocked(config)
+        process = await blocked(config)
         query = f"SELECT pg_terminate_backend({process}, 5000)"
         await execute(config, query, user="postgres")
         with anyio.fail_after(5):
             while not raised:  # noqa: ASYNC110
                 await anyio.sleep(0.005)
-        await holder.rollback()
 
 
 async def test_a_migrator_killed_at_the_start_leaves_nothing_behind(
@@ -309,7 +266,7 @@ async def test_the_lock_of_a_migrator_ends_with_each_step(
     # session would then stay for ever.
     lock = "SELECT pg_try_advisory_lock(1702261620, 3)"
     steps = 0
-    async for _ in migrations.migrate(unmigrated_config.postgres):
+    async for _ in migrating.migrate(unmigrated_config.postgres):
         steps += 1
         assert await execute(unmigrated_config, lock) is True
     assert steps == NEEDED + 1
@@ -319,13 +276,13 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     postgres_config: Config, two_files: Path
 ) -> None:
     file = two_files / f"{NEEDED + 1:04}_extra.sql"
-    file.write_text(SECOND + "SELECT 1 / 0;\n")
+    file.write_text(HEADER + SECOND + "SELECT 1 / 0;\n")
     with pytest.raises(StoreError, match="division by zero") as caught:
         await migrate_up(postgres_config)
     assert not caught.value.retryable
     extra = "SELECT to_regclass('evstore.extra') IS NULL"
     assert await execute(postgres_config, extra) is True
-    file.write_text(SECOND)
+    file.write_text(HEADER + SECOND)
     assert (await migrate_up(postgres_config)).version == NEEDED + 1
 
 

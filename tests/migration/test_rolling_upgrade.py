@@ -1,34 +1,28 @@
 """A rolling upgrade: two releases on one database, before, during and after a migration.
 
-A release is a copy of this program with migrations of its own, run as processes. The
-oldest one has the migrations that there are, and is this process as well: an instance
+The oldest one has the migrations that there are, and is this process as well: an instance
 that was started before and goes on.
 """
 
 from __future__ import annotations
 
-import shutil
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import msgspec
 import pytest
-from anyio import to_thread
 
 import evstore
-from command import Command, Done
-from evstore.log.postgres import migrations
 from fault.history import checked_history
+from migration.databases import NEEDED
+from migration.releases import Release
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from pathlib import Path
 
+    from command import Done
     from evstore import Config
 
-PACKAGE: Final = Path(evstore.__file__).parent
-NEEDED: Final = len(migrations.available())
 # One that a program before it can live with, and one that it cannot.
 EXPAND: Final = f"""\
 -- evstore: readable_from {NEEDED}, writable_from {NEEDED}
@@ -41,48 +35,6 @@ ALTER TABLE evstore.instances ALTER COLUMN zone SET DEFAULT '';
 """
 
 pytestmark = pytest.mark.slow
-
-
-class Release:
-    """A release of evstore: this program, with these migrations after those it has."""
-
-    def __init__(self, config: Config, folder: Path, further: Sequence[str]) -> None:
-        self.version: Final = NEEDED + len(further)
-        self._command = Command(config, folder)
-        shutil.copytree(
-            PACKAGE,
-            folder / "evstore",
-            ignore=shutil.ignore_patterns("__pycache__", "_migrations"),
-        )
-        files = folder / "evstore" / "_migrations"
-        files.mkdir()
-        for each in migrations.available():
-            name = f"{each.version:04}_{each.name}.sql"
-            (files / name).write_text(each.sql, encoding="utf-8")
-        for number, text in enumerate(further, NEEDED + 1):
-            (files / f"{number:04}_step.sql").write_text(text, encoding="utf-8")
-
-    async def run(self, *words: str, stdin: str = "", tolerant: bool = True) -> Done:
-        """Run a command of this release, as a process."""
-        work = partial(
-            self._command.process,
-            *words,
-            stdin=stdin.encode(),
-            PYTHONPATH=str(self._command.folder),
-            KUMA_STORE_POSTGRES_TOLERATE_NEWER_DB_VERSIONS=str(tolerant).lower(),
-        )
-        return await to_thread.run_sync(work)
-
-    async def apply(self, name: str, *, tolerant: bool = True) -> Done:
-        """Start, and create a mesh."""
-        manifest = f"type: Mesh\nname: {name}\n"
-        return await self.run("apply", "-f", "-", stdin=manifest, tolerant=tolerant)
-
-    async def names(self) -> list[str]:
-        """Start, and return the meshes that there are."""
-        done = await self.run("list", "Mesh", "-o", "json")
-        assert done.code == 0, done.err
-        return [each["name"] for each in done.documents]
 
 
 @pytest.fixture

@@ -250,6 +250,24 @@ def test_reading_on_looks_at_what_it_returns(
     assert found.looked_at <= 2 * following + 3
 
 
+@pytest.mark.parametrize("tail", [0, 100])
+def test_keeping_a_snapshot_looks_at_the_events_after_it(
+    reader: psycopg.Connection[Any], statistics: History, tail: int
+) -> None:
+    row = reader.execute(b"SELECT id FROM evstore.log").fetchone()
+    assert row is not None
+    event = statistics.events[EVENTS - tail - 1]
+    digests = dict.fromkeys(("digest", "checksum"), bytes(32))
+    labels = {"projection": "resources", "version": 1, "fingerprint": ""}
+    counts = {"chunks": 0, "size": 0, "code_version": "", "id": uuid4(), "log": row[0]}
+    place = {"position": event.position, "hash": event.hash, "time": event.time}
+    with reader.transaction(force_rollback=True):
+        binds = {**digests, **labels, **counts, **place}
+        found = plan(reader, statements.SNAPSHOT_KEEP, binds)
+    found.assert_indexed(BY_POSITION)
+    assert found.looked_at == tail + 1
+
+
 def test_the_head_is_one_row(
     reader: psycopg.Connection[Any], statistics: History
 ) -> None:

@@ -18,9 +18,8 @@ from hypothesis.stateful import (
 )
 
 import evstore
-from events import assert_chained, everything
+from events import assert_chained, everything, folded
 from evstore import Config, InvalidError, Key, NotFoundError, Resource, StoreError
-from evstore.commit.live import replay
 from model import Change, Creation, Deletion, Entry, Model, Step
 
 if TYPE_CHECKING:
@@ -336,7 +335,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert times == sorted(times)
 
     def a_replay_gives_the_state(self) -> None:
-        replayed = self.run(replay(self.store._log))
+        replayed = self.run(folded(self.store._log))
         live = self.store._committer.projections
         assert replayed.head == live.head
         assert replayed.resources.digest() == self.store.digest()

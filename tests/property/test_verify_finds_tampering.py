@@ -168,7 +168,7 @@ def test_any_single_tampering_is_found_and_nothing_else_is(
         async with evstore.open() as store:
             await play(store, script)
             await redact_some(store, chosen)
-            log = store._log
+            log = store._stored
             assert isinstance(log, MemoryLog)
             place = await log.head()
             anchor = signing.sign(place, log=log.identity, signed=log.clock(), key=KEY)

@@ -15,6 +15,7 @@ from evstore.config import (
     PostgresConfig,
     ReadReplicaConfig,
     Setting,
+    SnapshotsConfig,
     StoreType,
     TlsConfig,
     TlsMode,
@@ -110,6 +111,9 @@ SAMPLES = {
     "store.evstore.notify": Sample("EVSTORE_NOTIFY", "false", value=False),
     "store.evstore.pollInterval": Sample("EVSTORE_POLL_INTERVAL", "250ms", 0.25),
     "store.evstore.heartbeatInterval": Sample("EVSTORE_HEARTBEAT_INTERVAL", "0", 0.0),
+    "store.evstore.snapshots.everyEvents": Sample(
+        "EVSTORE_SNAPSHOTS_EVERY_EVENTS", "0", 0
+    ),
     "store.evstore.limits.queueCommandsMax": Sample(
         "EVSTORE_LIMITS_QUEUE_COMMANDS_MAX", "7", 7
     ),
@@ -209,6 +213,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         notify=True,
         poll_interval=1.0,
         heartbeat_interval=10.0,
+        snapshots=SnapshotsConfig(every_events=10_000),
         limits=Limits(
             queue_commands_max=10_000,
             queue_bytes_max=256 * 1024 * 1024,

@@ -21,6 +21,7 @@ from evstore.doctor.facts import (
     Server,
     Session,
     Sessions,
+    Snapshots,
     Standby,
     Table,
     Tls,
@@ -56,6 +57,7 @@ WELL = Facts(
     sessions=Sessions(idle=(), hidden=0),
     append_lock=AppendLock(turn=None, shared=(), waiting=0),
     partitions=Partitions(head=10, end=5_000_001, size=5_000_000, covered=True),
+    snapshots=Snapshots(head=10, own=0, foreign=0, position=None, seconds=None),
     standbys=(),
     read_replica=None,
     tables=(Table(name="evstore.instances", live=3, dead=5),),
@@ -74,6 +76,7 @@ CHECKS = [
     "idle in transaction",
     "append lock",
     "partitions",
+    "snapshots",
     "replicas",
     "dead rows",
 ]
@@ -95,6 +98,13 @@ def checked(check: str, settings: Config | None = None, **facts: Any) -> Check:
 
 def server(**changed: Any) -> Server:
     return msgspec.structs.replace(SERVER, **changed)
+
+
+def snapshots(head: int, *, position: int | None = None, foreign: int = 0) -> Snapshots:
+    own, seconds = (0, None) if position is None else (1, 0.0)
+    return Snapshots(
+        head=head, own=own, foreign=foreign, position=position, seconds=seconds
+    )
 
 
 def session(seconds: float | None, process: int = 42) -> Session:
@@ -126,10 +136,11 @@ def test_of_an_empty_database_only_the_migrations_fail() -> None:
         rights=None,
         unguarded=None,
         partitions=None,
+        snapshots=None,
         tables=None,
     )
     found = judge(empty, config())
-    inside = {"rights", "append-only", "partitions", "dead rows"}
+    inside = {"rights", "append-only", "partitions", "snapshots", "dead rows"}
     assert [each.check for each in found] == [n for n in CHECKS if n not in inside]
     (failed,) = [each for each in found if each.status is not Status.OK]
     assert (failed.check, failed.status) == ("migrations", Status.FAIL)
@@ -147,6 +158,7 @@ def test_of_an_empty_database_only_the_migrations_fail() -> None:
         ("sessions", "idle in transaction"),
         ("append_lock", "append lock"),
         ("partitions", "partitions"),
+        ("snapshots", "snapshots"),
         ("standbys", "replicas"),
         ("read_replica", "read replica"),
         ("tables", "dead rows"),
@@ -303,6 +315,21 @@ def test_a_server_that_cannot_be_reached_is_one_check_that_fails(
             "fail",
             "attach the partition",
         ),
+        ("snapshots", {"snapshots": snapshots(100_000)}, "ok", ""),
+        ("snapshots", {"snapshots": snapshots(100_001)}, "warn", "snapshot create"),
+        ("snapshots", {"snapshots": snapshots(100_001, position=1)}, "ok", ""),
+        (
+            "snapshots",
+            {"snapshots": snapshots(100_002, position=1)},
+            "warn",
+            "snapshot create",
+        ),
+        (
+            "snapshots",
+            {"snapshots": snapshots(9, position=9, foreign=1)},
+            "warn",
+            "snapshot drop",
+        ),
         ("replicas", {"standbys": (standby(),)}, "ok", ""),
         (
             "replicas",
@@ -443,3 +470,26 @@ def test_of_many_only_the_first_are_named() -> None:
     rights = msgspec.structs.replace(WELL.rights, missing=names)
     found = checked("rights", rights=rights).found
     assert found.endswith("evstore.t2 and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-1, "taken 0 s ago"),
+        (119, "taken 119 s ago"),
+        (120, "taken 2 minutes ago"),
+        (7_200, "taken 2 hours ago"),
+        (3 * 86_400, "taken 3 days ago"),
+    ],
+)
+def test_the_age_of_the_newest_snapshot_is_told(seconds: float, words: str) -> None:
+    newest = Snapshots(head=12, own=2, foreign=0, position=10, seconds=seconds)
+    found = checked("snapshots", snapshots=newest).found
+    assert (
+        found == f"2 of the state, the newest of position 10, {words}; 2 events since"
+    )
+
+
+def test_without_a_snapshot_the_doctor_says_what_a_start_reads() -> None:
+    found = checked("snapshots", snapshots=snapshots(12)).found
+    assert found == "none of the state; a start reads 12 events"

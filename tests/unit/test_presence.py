@@ -1,4 +1,4 @@
-"""How long others leave an instance what it holds, asked by a thread at any moment."""
+"""What an instance tells of itself, and how long others leave it what it holds."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from evstore.clock import boot_microseconds
 from evstore.commit.committer import Committer
 from evstore.commit.live import LiveState
 from evstore.config import Limits
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.instances import instance
 from evstore.instances.instance import Presence
 from evstore.log import MemoryLog
+from evstore.snapshots.start import Origin
 from evstore.watching.tail import Tail
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ async def test_an_id_is_given_up_while_a_thread_asks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     log = MemoryLog()
-    live = LiveState(log, Projections(log.genesis), Tail(0, events_max=100))
+    origin = Origin(log, lambda: Projections(log.genesis))
+    live = LiveState(log, origin, Projections(log.genesis), Tail(0, events_max=100))
     presence = Presence(log, Committer(log, live, Limits()))
     presence._shortest = 60
     given_up = presence.id
@@ -38,3 +40,17 @@ async def test_an_id_is_given_up_while_a_thread_asks(
     monkeypatch.setattr(instance, "boot_microseconds", meanwhile)
     assert presence.seconds_left(given_up) > 50, "it was its own when it was asked"
     assert presence.seconds_left(given_up) == 0
+
+
+async def test_each_heartbeat_tells_the_projections_of_its_moment() -> None:
+    log = MemoryLog()
+    live = LiveState(log, Projections(log.genesis), Tail(0, events_max=100))
+    labels = ["resources:1:"]
+    presence = Presence(log, Committer(log, live, Limits()), lambda: labels)
+    await presence._record(boot_microseconds())
+    assert [each.projections for each in await log.instances()] == [("resources:1:",)]
+    labels.append("services:2:ab")
+    await presence._record(boot_microseconds())
+    (seen,) = await log.instances()
+    assert (seen.id, seen.projections) == (presence.id, tuple(labels))
+    assert seen.knows == 0, "there is no database"

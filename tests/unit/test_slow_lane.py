@@ -15,8 +15,9 @@ from evstore.commit.live import LiveState
 from evstore.commit.slow_lane import SlowLane
 from evstore.commit.waiting import Waiting
 from evstore.config import Limits
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.log import InDoubtError, MemoryLog, RejectedError
+from evstore.snapshots.start import Origin
 from evstore.watching.tail import Tail
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ class Lane:
     def __init__(self, log: MemoryLog) -> None:
         limits = Limits()
         self.log = log
-        self.live = LiveState(log, Projections(log.genesis), Tail(0, events_max=100))
+        origin = Origin(log, lambda: Projections(log.genesis))
+        self.live = LiveState(
+            log, origin, Projections(log.genesis), Tail(0, events_max=100)
+        )
         self.queue = Waiting(limits)
         self.slow = SlowLane(log, self.live, self.queue, limits, self._pause)
 

@@ -55,6 +55,7 @@ def summary(found: Stats) -> Iterator[tuple[str, str]]:
             "growth",
             f"{size(growth)} a day, {size(growth * 365)} a year",
         )
+        yield "snapshots", f"{size(storage.snapshot_bytes)} on disk"
 
 
 def per_day(found: Stats) -> list[tuple[date, int]]:

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def progress(
     title: str, *, total: int, unit: Literal["bytes", "events"]
 ) -> Generator[Callable[[int], None]]:
-    """Give a function that takes how much of `total` is done; it goes when all is."""
+    """Give a function that takes how much of `total` is done; it goes when all is.
+
+    Shows how many events a second that is, and the time that is left. What was done
+    before counts for neither: the first call says where work begins.
+    """
     if not on_terminal():
         yield lambda _: None
         return
@@ -41,12 +45,12 @@ def progress(
 
 
 def _rate() -> ProgressColumn:
-    """Return a column with what is done in a second."""
+    """Return a column with the events that are done in a second."""
     from rich.progress import ProgressColumn
     from rich.text import Text
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:,.0f}/s" if task.speed else "")
+            return Text(f"{task.speed:,.0f} events/s" if task.speed else "")
 
     return Rate()

@@ -9,13 +9,9 @@ import anyio
 
 from evstore.background import background
 from evstore.errors import DivergedError
-from evstore.log.contract import (
-    Connections,
-    ForeignLogError,
-    HeadMovedError,
-    Instance,
-)
+from evstore.log.failures import ForeignLogError, HeadMovedError
 from evstore.log.patience import patiently
+from evstore.log.shapes import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import migrations, proof, rights
@@ -42,7 +38,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from evstore.config import Config
-    from evstore.log.contract import AuditedEvent, Snapshot, Stamp
+    from evstore.log.shapes import AuditedEvent, Snapshot, Stamp
     from evstore.tally import Activity
 
 __all__ = ["KubernetesLog", "open_kubernetes"]

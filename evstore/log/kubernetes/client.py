@@ -335,8 +335,7 @@ class Client:
         """Where the server is, as far as is known."""
         if self._access is None:
             return "of the cluster"
-        host = self._access.host or ""
-        return host
+        return self._access.host or ""
 
     def refusal(self, answer: Answer) -> Exception:
         """Return what an answer means that nobody expects; nothing was done."""

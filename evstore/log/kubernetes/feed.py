@@ -17,7 +17,7 @@ import msgspec
 
 from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError, UnavailableError
-from evstore.log.contract import ForeignLogError, UnreadableError
+from evstore.log.failures import ForeignLogError, UnreadableError
 
 from . import objects
 from .client import GONE, Client, GoneError

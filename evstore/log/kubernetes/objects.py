@@ -15,7 +15,7 @@ import msgspec
 import zstandard
 
 from evstore.clock import to_datetime
-from evstore.log.contract import UnreadableError
+from evstore.log.failures import UnreadableError
 from evstore.model import StoredEvent
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from evstore.codec import body_digest
-from evstore.log.contract import CHUNK_EVENTS, AuditedEvent
+from evstore.log.contract import CHUNK_EVENTS
+from evstore.log.shapes import AuditedEvent
 
 from . import objects
 

@@ -10,7 +10,7 @@ import anyio
 import msgspec
 
 from evstore.errors import StoreError, UnavailableError
-from evstore.log.contract import (
+from evstore.log.failures import (
     AppendError,
     HeadMovedError,
     RejectedError,

@@ -13,7 +13,8 @@ import msgspec
 
 from evstore.clock import to_datetime, to_microseconds
 from evstore.errors import DivergedError, StoreError
-from evstore.log.contract import SNAPSHOTS_KEPT, Snapshot, Stamp
+from evstore.log.contract import SNAPSHOTS_KEPT
+from evstore.log.shapes import Snapshot, Stamp
 from evstore.model import Operation
 
 from . import objects

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from evstore.errors import DivergedError, StoreError
-from evstore.log.contract import AppendError, HeadMovedError, InDoubtError
+from evstore.log.failures import AppendError, HeadMovedError, InDoubtError
 
 from .client import LostError
 

@@ -10,27 +10,27 @@ import anyio
 from evstore.background import background
 from evstore.clock import OffsetClock
 from evstore.codec import genesis_hash
-from evstore.log.contract import Connections, Instance
 from evstore.log.patience import patiently
+from evstore.log.shapes import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
-from . import integrity, statements
+from . import integrity, snapshots as stored, statements
 from .connections import connect, deadline, translated
 from .counting import activity_of, storage_of
 from .listener import Listener
-from .migrations import check_version
+from .migrations import available, check_version
 from .reader import POSITION_MAX, Reader
 from .replica import PastReader
 from .restorer import Restorer
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
     from uuid import UUID
 
     from evstore.config import Config
-    from evstore.log.contract import AuditedEvent
+    from evstore.log.shapes import AuditedEvent, Snapshot, Stamp
     from evstore.tally import Activity, Storage
 
     from .writer import Turn
@@ -107,6 +107,7 @@ class PostgresLog:
         )
         self.identity = identity
         self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
+        self._knows = len(available())
 
     def clock(self) -> int:
         """Return the database's time as this host knows it."""
@@ -259,7 +260,9 @@ class PostgresLog:
 
     async def storage(self) -> Storage:
         """Return what the log takes on the server's disk."""
-        return storage_of(await self._reader.rows(statements.STORAGE))
+        rows = await self._reader.rows(statements.STORAGE)
+        ((snapshot_bytes,),) = await self._reader.rows(statements.STORAGE_SNAPSHOTS)
+        return storage_of(rows, snapshot_bytes=snapshot_bytes)
 
     @property
     def listening(self) -> bool:
@@ -300,6 +303,8 @@ class PostgresLog:
                 "position": instance.position,
                 "digest": instance.digest,
                 "code_version": instance.code_version,
+                "knows": instance.knows or self._knows,
+                "projections": list(instance.projections),
                 "renewal": renewal,
             },
         )
@@ -323,10 +328,36 @@ class PostgresLog:
         rows = await self._reader.rows(statements.INSTANCES, binary=True)
         return [
             Instance(
-                id=r[0], position=r[1], digest=r[2], code_version=r[3], seen_at=r[4]
+                id=row[0],
+                position=row[1],
+                digest=row[2],
+                code_version=row[3],
+                knows=row[4],
+                projections=tuple(row[5]),
+                seen_at=row[6],
             )
-            for r in rows
+            for row in rows
         ]
+
+    async def snapshots(self) -> list[Snapshot]:
+        """Return all snapshots, the one of the highest position first."""
+        return await stored.snapshots(self._reader)
+
+    def load_snapshot(self, snapshot: Snapshot) -> AsyncGenerator[bytes]:
+        """Yield the chunks that are there, as fast as they can be had."""
+        return stored.load(self._reader, snapshot)
+
+    async def save_snapshot(
+        self, stamp: Stamp, chunks: AsyncIterable[bytes], *, code_version: str
+    ) -> Snapshot | None:
+        """Keep a snapshot, whole or not at all, and prune older ones."""
+        return await stored.save(self._reader, stamp, chunks, code_version=code_version)
+
+    async def drop_snapshots(
+        self, snapshots: Sequence[UUID] | None = None, *, since: int = 0
+    ) -> int:
+        """Drop these snapshots, or all, of positions from `since` on."""
+        return await stored.drop(self._reader, snapshots, since=since)
 
     def abort(self) -> None:
         """Break off what the writer is at; the server may still finish it."""

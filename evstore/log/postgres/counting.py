@@ -62,11 +62,12 @@ def activity_of(rows: Iterable[tuple[Any, ...]]) -> Activity:
     )
 
 
-def storage_of(rows: Iterable[tuple[Any, ...]]) -> Storage:
-    """Return what the rows of storage.sql say."""
+def storage_of(rows: Iterable[tuple[Any, ...]], *, snapshot_bytes: int) -> Storage:
+    """Return what the rows of storage.sql say, and what snapshots take."""
     return Storage(
         partitions=[
             Partition(name=name, table_bytes=table, index_bytes=index)
             for name, table, index in rows
-        ]
+        ],
+        snapshot_bytes=snapshot_bytes,
     )

@@ -9,12 +9,9 @@ import msgspec
 from psycopg import errors, sql
 
 from evstore.errors import ConfigError
-from evstore.log.contract import (
-    CHUNK_BYTES_MAX,
-    CHUNK_EVENTS,
-    AuditedEvent,
-    UnreadableError,
-)
+from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS
+from evstore.log.failures import UnreadableError
+from evstore.log.shapes import AuditedEvent
 
 from . import statements
 
@@ -76,16 +73,20 @@ async def unguarded(reader: Reader) -> list[str]:
 
 
 async def check_redactor(reader: Reader) -> None:
-    """Check that our role may redact.
+    """Check that our role may redact, and drop the snapshots that hold what goes.
 
     Raises:
-        ConfigError: it does not own the table.
+        ConfigError: it does not own the table, or lacks rights on the snapshots.
     """
     row = await reader.row(statements.REDACTOR)
     assert row is not None, "the table is there"
-    role, may, owner = row
+    role, may, owner, drops = row
     if not may:
         raise _not_the_owner(role, owner)
+    if not drops:
+        message = f"store.postgres.user: role {role} may not drop snapshots, which may"
+        grant = f'run "evstore migrate grant {role} --apply" as their owner'
+        raise ConfigError(f"{message} hold what is to be redacted; {grant}")
 
 
 async def redact(

@@ -1,8 +1,6 @@
 """Migrations: numbered SQL files that change the tables, and the check at start.
 
-Each runs in a transaction of its own, under a lock that ends with the transaction (so
-that it works behind a pooler), together with its row in `schema_migration`; the version
-is read again under the lock. A file that was applied must not change afterwards.
+A file that was applied must not change afterwards. How they are applied: `migrating`.
 """
 
 from __future__ import annotations
@@ -10,24 +8,20 @@ from __future__ import annotations
 import re
 from hashlib import sha256
 from importlib import resources
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import psycopg
 from psycopg import errors as pg
 
 from evstore.errors import SchemaError
 
 from . import statements
-from .connections import connect, translated
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from datetime import datetime
     from importlib.resources.abc import Traversable
-
-    from evstore.config import PostgresConfig
 
     from .connections import Connection
 
@@ -35,39 +29,23 @@ _NAME: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _HEADER: Final = re.compile(
     r"-- evstore: readable_from (?P<readable>\d+), writable_from (?P<writable>\d+)\n"
 )
-_LOCK: Final = "SELECT pg_advisory_xact_lock(1702261620, 3)"
-_MISTAKES: Final = ("0A", "22", "23", "42", "54")
+_LOCKS: Final = re.compile(r"^-- locks: (.*\S)", re.MULTILINE)
 _ADVICE: Final = 'Run "evstore migrate up"'
-_TABLE: Final = """
-    CREATE SCHEMA IF NOT EXISTS evstore;
-    CREATE TABLE IF NOT EXISTS evstore.schema_migration (
-        version integer PRIMARY KEY,
-        name text NOT NULL,
-        checksum text NOT NULL,
-        applied_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        dirty boolean NOT NULL DEFAULT false,
-        readable_from integer NOT NULL,
-        writable_from integer NOT NULL
-    )
-"""
-_RECORD: Final = """
-    INSERT INTO evstore.schema_migration
-        (version, name, checksum, readable_from, writable_from)
-    VALUES (%s, %s, %s, %s, %s)
-"""
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
     """One numbered file.
 
     A program that knows version `readable_from` or later may read a database after
-    this migration, one that knows `writable_from` or later may write it.
+    this migration, one that knows `writable_from` or later may write it. `locks` are
+    those that it takes on what was there before, in the file's own words.
     """
 
     version: int
     name: str
     sql: str
     checksum: str
+    locks: tuple[str, ...]
     readable_from: int
     writable_from: int
 
@@ -116,9 +94,16 @@ def _parse(file_name: str, text: str) -> Migration:
         name=name[2],
         sql=text,
         checksum=sha256(text.encode()).hexdigest(),
+        locks=tuple(_LOCKS.findall(_head(text))),
         readable_from=int(header["readable"]),
         writable_from=int(header["writable"]),
     )
+
+
+def _head(text: str) -> str:
+    """Return the comment that a file begins with."""
+    comment = takewhile(lambda line: line.startswith("--"), text.splitlines())
+    return "\n".join(comment)
 
 
 async def applied(connection: Connection) -> list[Applied]:
@@ -140,85 +125,6 @@ async def applied(connection: Connection) -> list[Applied]:
         )
         for row in await cursor.fetchall()
     ]
-
-
-async def migrate(config: PostgresConfig) -> AsyncIterator[Migration]:
-    """Apply what is new, one transaction each; yield each once it is committed.
-
-    Raises:
-        SchemaError: the database is dirty or newer, or an applied file has changed.
-        UnavailableError: the database cannot be reached.
-    """
-    connection = await connect(config, purpose="migrate")
-    try:
-        while True:
-            with translated(config):
-                migration = await _next_step(connection)
-            if migration is None:
-                return
-            yield migration
-    finally:
-        await connection.close()
-
-
-async def status(config: PostgresConfig) -> list[Applied]:
-    """Return what has been applied to a database, oldest first."""
-    connection = await connect(config, purpose="status")
-    try:
-        with translated(config):
-            return await applied(connection)
-    finally:
-        await connection.close()
-
-
-async def _next_step(connection: Connection) -> Migration | None:
-    """Apply the first migration that is missing; return it, None where none is."""
-    async with connection.transaction():
-        await connection.execute(_LOCK)
-        # Under the lock, so that two migrators that start together do not race.
-        before = await _applied_in_transaction(connection)
-        check_history(before)
-        missing = available()[len(before) :]
-        if not missing:
-            return None
-        migration = missing[0]
-        if migration.version == 1:
-            await connection.execute(_TABLE)
-        await _run(connection, migration)
-        await connection.execute(
-            _RECORD,
-            (
-                migration.version,
-                migration.name,
-                migration.checksum,
-                migration.readable_from,
-                migration.writable_from,
-            ),
-        )
-        return migration
-
-
-async def _run(connection: Connection, migration: Migration) -> None:
-    try:
-        await connection.execute(migration.sql.encode())
-    except psycopg.Error as error:
-        state = error.sqlstate or ""
-        if not state.startswith(_MISTAKES):
-            raise
-        # It would fail again: the database or the file is not what it has to be.
-        parts = (error.diag.message_primary, error.diag.message_hint)
-        reason = ". ".join(part for part in parts if part)
-        message = f"migration {migration.version} ({migration.name}) failed: {reason}"
-        raise SchemaError(message) from error
-
-
-async def _applied_in_transaction(connection: Connection) -> list[Applied]:
-    """Return what has been applied, without failing the transaction that asks."""
-    cursor = await connection.execute(
-        "SELECT to_regclass('evstore.schema_migration') IS NOT NULL"
-    )
-    row = await cursor.fetchone()
-    return await applied(connection) if row and row[0] else []
 
 
 def check_history(before: list[Applied]) -> None:

@@ -24,6 +24,7 @@ from evstore.doctor.facts import (
     Server,
     Session,
     Sessions,
+    Snapshots,
     Standby,
     Table,
     Tls,
@@ -93,6 +94,7 @@ class _Probes:
             rights=await self._known(self._rights) if there else None,
             unguarded=await self._known(self._unguarded) if there else None,
             partitions=await self._known(self._partitions) if there else None,
+            snapshots=await self._known(self._snapshots) if there else None,
             tables=await self._known(self._tables) if there else None,
             read_replica=await self._read_replica() if there else None,
         )
@@ -220,6 +222,13 @@ class _Probes:
     async def _partitions(self) -> Partitions:
         head, end, size, covered = await self._row(statements.PROBE_PARTITIONS)
         return Partitions(head=head, end=end, size=size, covered=covered)
+
+    async def _snapshots(self) -> Snapshots:
+        row = await self._row(statements.PROBE_SNAPSHOTS)
+        head, own, foreign, position, seconds = row
+        return Snapshots(
+            head=head, own=own, foreign=foreign, position=position, seconds=seconds
+        )
 
     async def _standbys(self) -> tuple[Standby, ...]:
         return tuple(

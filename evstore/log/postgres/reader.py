@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 import msgspec
-from psycopg import sql
+from psycopg import IsolationLevel, sql
 
-from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS, ForeignLogError
+from evstore.log.contract import CHUNK_BYTES_MAX, CHUNK_EVENTS
+from evstore.log.failures import ForeignLogError
 from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import statements
@@ -51,7 +52,7 @@ class Reader:
         replica: bool = False,
     ) -> None:
         self._config = config
-        self._seconds = seconds
+        self.seconds = seconds
         self.identity = identity
         self.replica = replica
         purpose = "replica" if replica else "reader"
@@ -72,6 +73,8 @@ class Reader:
         await self._pool.run()
 
     async def _configure(self, connection: Connection) -> None:
+        # Of transactions, in their BEGIN: a pooler's sessions keep the role's own setting.
+        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         with deadline(connection, self._config.connection_timeout):
             await begin_session(connection, statements.SESSION_READER)
             cursor = await connection.execute(statements.IDENTITY)
@@ -81,7 +84,12 @@ class Reader:
             self._foreign.add(connection)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncGenerator[Connection]:
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """Lend a connection to this log, for what is no single statement.
+
+        Raises:
+            ForeignLogError: another log is behind the address now.
+        """
         with translated(self._config):
             async with self._pool.connection() as connection:
                 if connection in self._foreign:
@@ -94,8 +102,8 @@ class Reader:
         self, statement: bytes, binds: dict[str, Any] | None = None
     ) -> tuple[Any, ...] | None:
         """Return the first row of a statement."""
-        async with self._connection() as connection:
-            with deadline(connection, self._seconds):
+        async with self.connection() as connection:
+            with deadline(connection, self.seconds):
                 cursor = await connection.execute(statement, binds)
                 return await cursor.fetchone()
 
@@ -110,8 +118,8 @@ class Reader:
 
         As text, a session that a pooler lends writes them as the role has it.
         """
-        async with self._connection() as connection:
-            with deadline(connection, self._seconds):
+        async with self.connection() as connection:
+            with deadline(connection, self.seconds):
                 cursor = await connection.execute(statement, binds, binary=binary)
                 return await cursor.fetchall()
 
@@ -192,8 +200,8 @@ class Reader:
     ) -> AsyncGenerator[tuple[Any, ...]]:
         """Yield the rows of a query, streamed by one COPY, as of one moment."""
         copy_out = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
-        async with self._connection() as connection:
-            with deadline(connection, self._seconds) as limit:
+        async with self.connection() as connection:
+            with deadline(connection, self.seconds) as limit:
                 async with connection.cursor() as cursor, cursor.copy(copy_out) as copy:
                     copy.set_types(types)
                     async for row in copy.rows():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from psycopg import errors as pg
 
 from evstore.codec import field, genesis_hash
-from evstore.log.contract import HeadMovedError
+from evstore.log.failures import HeadMovedError
 
 from . import statements
 from .connections import connect, deadline, translated

@@ -15,8 +15,8 @@ from psycopg import errors as pg
 
 from evstore.clock import OffsetClock, boot_microseconds
 from evstore.errors import DivergedError, StoreError, UnavailableError
-from evstore.log.contract import (
-    CHUNK_BYTES_MAX,
+from evstore.log.contract import CHUNK_BYTES_MAX
+from evstore.log.failures import (
     BusyError,
     ForeignLogError,
     HeadMovedError,

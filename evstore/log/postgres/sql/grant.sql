@@ -5,4 +5,5 @@ GRANT USAGE ON SCHEMA evstore TO {role};
 GRANT SELECT, INSERT ON evstore.events TO {role};
 GRANT SELECT ON evstore.log, evstore.schema_migration, evstore.resources TO {role};
 GRANT SELECT, INSERT, UPDATE, DELETE ON evstore.instances TO {role};
+GRANT SELECT, INSERT, DELETE ON evstore.snapshots, evstore.snapshot_chunks TO {role};
 GRANT EXECUTE ON FUNCTION evstore.ensure_partition(bigint) TO {role};

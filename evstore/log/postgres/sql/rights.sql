@@ -26,7 +26,11 @@ wanted (relname, privilege, needed) AS (VALUES
     ('schema_migration', 'INSERT', false), ('schema_migration', 'UPDATE', false),
     ('schema_migration', 'DELETE', false), ('schema_migration', 'TRUNCATE', false),
     ('instances', 'SELECT', true), ('instances', 'INSERT', true),
-    ('instances', 'UPDATE', true), ('instances', 'DELETE', true)
+    ('instances', 'UPDATE', true), ('instances', 'DELETE', true),
+    ('snapshots', 'SELECT', true), ('snapshots', 'INSERT', true),
+    ('snapshots', 'DELETE', true),
+    ('snapshot_chunks', 'SELECT', true), ('snapshot_chunks', 'INSERT', true),
+    ('snapshot_chunks', 'DELETE', true)
 ),
 found (name, needed, has) AS (
     SELECT 'USAGE on schema evstore', true, has_schema_privilege(r.oid, n.oid, 'USAGE')

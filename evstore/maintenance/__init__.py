@@ -1,0 +1,31 @@
+"""Work that needs no open store: migrations, rights, a doctor, proof, statistics."""
+
+from .counting import stats
+from .examining import doctor
+from .granting import grant, grants
+from .migrating import (
+    MigrationPlan,
+    MigrationReport,
+    MigrationStatus,
+    PlannedStep,
+    migrate_up,
+    migration_plan,
+    migration_status,
+)
+from .proving import anchor, verify
+
+__all__ = [
+    "MigrationPlan",
+    "MigrationReport",
+    "MigrationStatus",
+    "PlannedStep",
+    "anchor",
+    "doctor",
+    "grant",
+    "grants",
+    "migrate_up",
+    "migration_plan",
+    "migration_status",
+    "stats",
+    "verify",
+]
