@@ -6,14 +6,18 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import msgspec
 import pytest
+from kubernetes_asyncio.config import incluster_config
 
 import evstore
+from certificates import CertificateAuthority
 from events import History, creations, everything
-from evstore.errors import ConfigError, SchemaError
+from evstore.errors import ConfigError, SchemaError, UnavailableError
 from evstore.log import open_log
 from evstore.log.kubernetes import manifests, migrations
+from fault.history import limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +33,12 @@ def changed(config: Config, **settings: Any) -> Config:
 
 def as_role(server: ApiServer, config: Config, role: str) -> Config:
     return server.config(config.kubernetes.system_namespace, role=role)
+
+
+def kubeconfig_of(config: Config) -> dict[str, Any]:
+    document: dict[str, Any]
+    document = json.loads(Path(config.kubernetes.kubeconfig).read_text())
+    return document
 
 
 async def opened(config: Config) -> None:
@@ -105,7 +115,7 @@ async def test_the_printed_roles_are_enough_in_their_namespace_alone(
         apiserver.create(f"{rbac}{scope}/{kind.lower()}s", document)
     try:
         await usable(as_role(apiserver, here, "nobody"))
-        with pytest.raises(ConfigError, match="may not get .*logs"):
+        with pytest.raises(ConfigError, match=r"may not get .*logs"):
             await opened(as_role(apiserver, elsewhere, "nobody"))
     finally:
         for kind in ("clusterroles", "clusterrolebindings"):
@@ -114,8 +124,6 @@ async def test_the_printed_roles_are_enough_in_their_namespace_alone(
 
 async def usable(config: Config) -> None:
     """Open a store and write, as soon as the API server has heard of the roles."""
-    import anyio
-
     with anyio.fail_after(10):
         while True:
             try:
@@ -132,7 +140,7 @@ async def test_a_token_that_is_replaced_in_its_file_is_read_again(
     """As the tokens of pods are, which live for an hour."""
     token = tmp_path / "token"
     token.write_text(apiserver.token("owner"))
-    document = json.loads(Path(config.kubernetes.kubeconfig).read_text())
+    document = kubeconfig_of(config)
     document["users"][0]["user"] = {"tokenFile": str(token)}
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(document))
@@ -156,7 +164,7 @@ async def test_an_exec_plugin_is_asked_for_the_token(
         "kind": "ExecCredential",
         "status": {"token": apiserver.token("owner")},
     }
-    document = json.loads(Path(config.kubernetes.kubeconfig).read_text())
+    document = kubeconfig_of(config)
     document["users"][0]["user"] = {
         "exec": {"apiVersion": api, "command": "echo", "args": [json.dumps(answer)]}
     }
@@ -171,8 +179,6 @@ async def test_the_pods_account_is_used_without_a_kubeconfig(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from kubernetes_asyncio.config import incluster_config
-
     (tmp_path / "token").write_text(apiserver.token("owner"))
     names = {
         "SERVICE_TOKEN_FILENAME": str(tmp_path / "token"),
@@ -213,12 +219,8 @@ async def test_secrets_of_a_kubeconfig_stay_out_of_errors(
 async def test_a_certificate_of_another_authority_is_refused(
     config: Config, tmp_path: Path
 ) -> None:
-    from certificates import CertificateAuthority
-    from evstore.errors import UnavailableError
-    from fault.history import limited
-
     other = CertificateAuthority(tmp_path, "other")
-    document = json.loads(Path(config.kubernetes.kubeconfig).read_text())
+    document = kubeconfig_of(config)
     document["clusters"][0]["cluster"]["certificate-authority"] = str(other.ca_path)
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(document))

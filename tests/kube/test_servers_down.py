@@ -31,50 +31,57 @@ async def store(config: Config) -> AsyncIterator[Store]:
         yield opened
 
 
-async def write(store: Store, written: list[str], enough: anyio.Event) -> None:
-    while not enough.is_set():
-        name = f"z{len(written)}"
-        await store.create("Zone", name, spec={})
-        written.append(name)
+class Written:
+    """Names that were created, one after the other, until there are enough."""
 
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.enough = False
+        self._more = anyio.Event()
 
-async def until(count: int, written: list[str]) -> None:
-    goal = len(written) + count
-    with anyio.fail_after(SECONDS):
-        while len(written) < goal:
-            await anyio.sleep(0.01)
+    async def write(self, store: Store) -> None:
+        while not self.enough:
+            name = f"z{len(self.names)}"
+            await store.create("Zone", name, spec={})
+            self.names.append(name)
+            self._more.set()
+            self._more = anyio.Event()
+
+    async def until(self, count: int) -> None:
+        goal = len(self.names) + count
+        with anyio.fail_after(SECONDS):
+            while len(self.names) < goal:
+                await self._more.wait()
 
 
 async def test_an_api_server_that_is_killed_loses_no_change(
     apiserver: ApiServer, config: Config, store: Store
 ) -> None:
-    written: list[str] = []
-    enough = anyio.Event()
+    written = Written()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write, store, written, enough)
-        await until(20, written)
+        tasks.start_soon(written.write, store)
+        await written.until(20)
         apiserver.kill_server()
         await to_thread.run_sync(apiserver.start_server)
-        await until(20, written)
-        enough.set()
+        await written.until(20)
+        written.enough = True
     names = [event.key.name for event in await checked_history(config)]
-    assert names == written
+    assert names == written.names
 
 
 async def test_an_etcd_that_is_killed_loses_no_change(
     apiserver: ApiServer, config: Config, store: Store
 ) -> None:
-    written: list[str] = []
-    enough = anyio.Event()
+    written = Written()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write, store, written, enough)
-        await until(20, written)
+        tasks.start_soon(written.write, store)
+        await written.until(20)
         apiserver.kill_etcd()
         apiserver.start_etcd()
-        await until(20, written)
-        enough.set()
+        await written.until(20)
+        written.enough = True
     names = [event.key.name for event in await checked_history(config)]
-    assert names == written
+    assert names == written.names
 
 
 async def test_without_a_server_commands_are_refused_in_time_and_reads_go_on(

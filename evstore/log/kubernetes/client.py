@@ -217,10 +217,18 @@ class Client:
             elif answer.status == UNAUTHORIZED and not renewed:
                 renewed = True
                 await self.renew()
+            elif answer.status == FORBIDDEN and not await self._is_ready():
+                # It does not know yet who may do what.
+                message = f"the API server {self.address} is not ready"
+                raise UnavailableError(f"{message}: {answer.explanation().message}")
             elif answer.status >= _SERVER_FAULT:
                 raise self._lost(f"failed: {answer.explanation().message}")
             else:
                 return answer
+
+    async def _is_ready(self) -> bool:
+        answer, _ = await self._exchange("GET", "/readyz", None, None, "*/*")
+        return answer.ok
 
     async def _hold_back(self, headers: Mapping[str, str]) -> None:
         """Wait as long as the server wants; where that is too long, say so at once."""
