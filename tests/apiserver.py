@@ -55,7 +55,9 @@ class ApiServer:
         self._server: subprocess.Popen[bytes] | None = None
         authority = CertificateAuthority(folder, "cluster")
         self.ca_path: Final = authority.ca_path
-        self._pair: Final = authority.issue("server", hosts=(self.host, "localhost"))
+        self.certificate: Final = authority.issue(
+            "server", hosts=(self.host, "localhost")
+        )
         self._account_key: Final = folder / "account.key"
         self._account_public: Final = folder / "account.pub"
         key = ec.generate_private_key(ec.SECP256R1())
@@ -103,8 +105,8 @@ class ApiServer:
             ),
             *(f"--bind-address={self.host}", f"--secure-port={self.port}"),
             *("--insecure-port=0", f"--cert-dir={self.folder}"),
-            f"--tls-cert-file={self._pair.cert_path}",
-            f"--tls-private-key-file={self._pair.key_path}",
+            f"--tls-cert-file={self.certificate.cert_path}",
+            f"--tls-private-key-file={self.certificate.key_path}",
             *("--authorization-mode=RBAC", f"--token-auth-file={self._tokens}"),
             "--service-account-issuer=https://evstore.test",
             f"--service-account-key-file={self._account_public}",

@@ -18,7 +18,7 @@ from pooler import Pooler
 from servers import short_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from evstore.config import Config
@@ -118,8 +118,18 @@ def apiserver() -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def kubernetes_config(apiserver: ApiServer) -> Config:
+def namespaces(apiserver: ApiServer) -> Callable[[], Config]:
+    """Return a maker of namespaces, which gives the configuration of each."""
+
+    def make() -> Config:
+        name = f"test-{next(_namespace_numbers)}"
+        apiserver.create("/api/v1/namespaces", {"metadata": {"name": name}})
+        return apiserver.config(name)
+
+    return make
+
+
+@pytest.fixture
+def kubernetes_config(namespaces: Callable[[], Config]) -> Config:
     """Return the configuration of an empty namespace of the test's own."""
-    name = f"test-{next(_namespace_numbers)}"
-    apiserver.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    return apiserver.config(name)
+    return namespaces()

@@ -329,7 +329,11 @@ class EvstoreConfig(Section, frozen=True, kw_only=True):
 
     actor: Annotated[str, Field(TEXT, "Actor of the commands that name none.")] = ""
     notify: Annotated[
-        bool, Field(Flag(), "Wake other instances with NOTIFY; if not, they poll.")
+        bool,
+        Field(
+            Flag(),
+            "Hear of appends at once, by NOTIFY or by a watch of the cluster; if not, poll.",
+        ),
     ] = True
     poll_interval: Annotated[
         float,

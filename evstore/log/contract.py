@@ -8,7 +8,6 @@ or none. `tests/contract` holds every log to what stands here.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
-from uuid import UUID
 
 from evstore.model import ANY, Filter
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - msgspec resolves it when it decodes
-from uuid import UUID  # noqa: TC003 - as well
+from datetime import datetime  # noqa: TC003 - msgspec resolves them when it decodes
+from uuid import UUID  # noqa: TC003
 
 import msgspec
 

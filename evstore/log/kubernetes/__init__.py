@@ -76,9 +76,17 @@ async def open_kubernetes(config: Config) -> AsyncGenerator[KubernetesLog]:
 
         feed = await patiently(begin, seconds=limits.start_timeout)
         async with background() as tasks:
-            log = KubernetesLog(client, shelf, feed, clock, tasks)
-            await tasks.start(feed.run)
-            yield log
+            log = KubernetesLog(
+                client, shelf, feed, clock, tasks, watches=config.evstore.notify
+            )
+            if config.evstore.notify:
+                await tasks.start(feed.run)
+            try:
+                yield log
+            finally:
+                # Before the tasks are cancelled: what is cut off closes at once.
+                with anyio.CancelScope(shield=True):
+                    await client.aclose()
     finally:
         with anyio.CancelScope(shield=True):
             await client.aclose()
@@ -94,11 +102,14 @@ class KubernetesLog:
         feed: Feed,
         clock: DatedClock,
         tasks: TaskGroup,
+        *,
+        watches: bool,
     ) -> None:
         self._client = client
         self._shelf = shelf
         self._feed = feed
         self._clock = clock
+        self._watches = watches
         self._connected = False
         self._writer = Writer(shelf, feed, tasks)
         leases = Leases(client)
@@ -302,7 +313,7 @@ class KubernetesLog:
         """Return how the requests to the API server stand."""
         return Connections(
             writer=self._connected,
-            listener=self._feed.watching,
+            listener=self._feed.watching if self._watches else None,
             readers=self._client.under_way,
             readers_idle=0,
             readers_wanted=0,

@@ -6,7 +6,6 @@ aiohttp session as they are, without its models.
 
 from __future__ import annotations
 
-import ssl
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -14,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import aiohttp
 import anyio
 import msgspec
-from kubernetes_asyncio.client.rest import RESTClientObject
 
 from evstore.clock import boot_microseconds, to_microseconds
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
-from .access import load_access
+from .access import load_access, proxy_of, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from kubernetes_asyncio.client import Configuration
 
@@ -40,6 +39,8 @@ _OK: Final = range(200, 300)
 _SERVER_FAULT: Final = 500
 
 CONNECT_SECONDS_MAX: Final = 5.0
+# A line of a watch is an object; etcd takes none above 1.5 MiB.
+LINE_BYTES_MAX: Final = 2 * 1024 * 1024
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
 _RETRY_SECONDS_DEFAULT: Final = 1.0
 _JSON: Final = "application/json"
@@ -109,14 +110,16 @@ class Client:
         config: KubernetesConfig,
         *,
         seconds: float,
-        measure: Callable[[int, int, int], None] = lambda *_: None,
+        measure: Callable[[int, int, int], None] | None = None,
     ) -> None:
         self._config = config
         self.seconds: Final = seconds
         self._measure = measure
         self._access: Configuration | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
         self._opening = anyio.Lock()
+        self._closed = False
         self._under_way: set[anyio.CancelScope] = set()
         self.failures = 0
 
@@ -137,14 +140,16 @@ class Client:
             ConfigError: that cannot be known from the settings.
         """
         async with self._opening:
+            if self._closed:
+                message = "the log is closed"
+                raise UnavailableError(message)
             if self._session is None:
                 self._access = await load_access(self._config)
-                try:
-                    rest = RESTClientObject(self._access)
-                except (ssl.SSLError, OSError, ValueError) as error:
-                    message = "store.kubernetes: the certificates cannot be used"
-                    raise ConfigError(f"{message}: {error}") from error
-                self._session = rest.pool_manager
+                self._proxy = proxy_of(self._access)
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=tls_context(self._access)),
+                    read_bufsize=LINE_BYTES_MAX,
+                )
 
     async def renew(self) -> None:
         """Read the credentials again: tokens change while instances run."""
@@ -159,6 +164,7 @@ class Client:
     async def aclose(self) -> None:
         """Close all connections."""
         async with self._opening:
+            self._closed = True
             session, self._session = self._session, None
             if session is not None:
                 if session.connector is not None:
@@ -211,10 +217,18 @@ class Client:
             elif answer.status == UNAUTHORIZED and not renewed:
                 renewed = True
                 await self.renew()
+            elif answer.status == FORBIDDEN and not await self._is_ready():
+                # It does not know yet who may do what.
+                message = f"the API server {self.address} is not ready"
+                raise UnavailableError(f"{message}: {answer.explanation().message}")
             elif answer.status >= _SERVER_FAULT:
                 raise self._lost(f"failed: {answer.explanation().message}")
             else:
                 return answer
+
+    async def _is_ready(self) -> bool:
+        answer, _ = await self._exchange("GET", "/readyz", None, None, "*/*")
+        return answer.ok
 
     async def _hold_back(self, headers: Mapping[str, str]) -> None:
         """Wait as long as the server wants; where that is too long, say so at once."""
@@ -245,10 +259,15 @@ class Client:
             self.failures += 1
             message = f"the API server {self.address} cannot be reached: {error}"
             raise UnavailableError(message) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._lost(f"did not answer: {error or type(error).__name__}") from (
-                error
-            )
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            self._check_runtime(error)
+            raise self._lost(f"did not answer: {_words(error)}") from (error)
+
+    def _check_runtime(self, error: Exception) -> None:
+        """Raise what is no failure of the connection, but a fault of ours."""
+        # aiohttp says so where a session is closed in the middle of a request.
+        if isinstance(error, RuntimeError) and not self._closed:
+            raise error
 
     async def _begin(
         self,
@@ -258,7 +277,7 @@ class Client:
         body: bytes | None,
         accept: str,
         limits: aiohttp.ClientTimeout = _LIMITS,
-    ) -> aiohttp.client._RequestContextManager:
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._session is None:
             await self.open()
         assert self._access is not None
@@ -276,7 +295,7 @@ class Client:
             params=query,
             data=body,
             headers=headers,
-            proxy=self._access.proxy,
+            proxy=self._proxy,
             timeout=limits,
             allow_redirects=False,
             **more,
@@ -284,7 +303,7 @@ class Client:
 
     def _tell_time(self, headers: Mapping[str, str], sent: int) -> None:
         date = headers.get("Date")
-        if date:
+        if date and self._measure is not None:
             try:
                 theirs = to_microseconds(parsedate_to_datetime(date))
             except ValueError:
@@ -313,7 +332,8 @@ class Client:
                     answer = Answer(reply.status, await reply.read(), path, "WATCH")
                     raise self.refusal(answer)
                 yield _lines(reply)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            self._check_runtime(error)
             self.failures += 1
             message = f"the watch of the API server {self.address} broke off: {error}"
             raise UnavailableError(message) from error
@@ -321,7 +341,9 @@ class Client:
     @property
     def address(self) -> str:
         """Where the server is, as far as is known."""
-        return self._access.host if self._access else "of the cluster"
+        if self._access is None:
+            return "of the cluster"
+        return self._access.host or ""
 
     def refusal(self, answer: Answer) -> Exception:
         """Return what an answer means that nobody expects; nothing was done."""
@@ -377,3 +399,7 @@ class Client:
 async def _lines(reply: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
     while line := await reply.content.readline():
         yield line
+
+
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from evstore.model import StoredEvent
 
-    from .objects import Change, Metadata
+    from .objects import Metadata
 
 
 def genesis_of(identity: UUID) -> Head:
@@ -30,8 +30,8 @@ def genesis_of(identity: UUID) -> Head:
 class Copy:
     """What has been read of the log `identity`, from its first event on.
 
-    `uid` and `version` are those of the object that holds the last event. `pending` are
-    events whose redaction was announced, and of which the copy has the body still.
+    `uid` is that of the object that holds the last event, `version` the newest one at
+    which an object of the log was created, as far as is known. `pending` are events whose redaction was announced, and of which the copy has the body still.
     """
 
     def __init__(self, identity: UUID) -> None:
@@ -65,13 +65,16 @@ class Copy:
             DivergedError: the object is older than the one before it: the cluster was
                 set back in between, and has lost that one.
         """
-        version = int(metadata.resource_version or 0)
-        if version <= self.version:
-            message = "the cluster was set back to an earlier state"
-            raise DivergedError(message)
+        # One that was written anew, for a redaction, is newer than what follows it.
+        if metadata.generation == 1:
+            version = int(metadata.resource_version or 0)
+            if version <= self.version:
+                message = "the cluster was set back to an earlier state"
+                raise DivergedError(message)
+            self.version = version
         self.ledger.extend(events)
         self._firsts.append(events[0].position)
-        self.uid, self.version = metadata.uid, version
+        self.uid = metadata.uid
         for event in events:
             if event.operation is Operation.REDACTED:
                 self._announce(event)
@@ -86,7 +89,7 @@ class Copy:
         if not announced.allows(self.ledger.event(announced.position)):
             self.pending.add(announced.position)
 
-    def renew(self, change: Change, events: Sequence[StoredEvent]) -> None:
+    def renew(self, events: Sequence[StoredEvent]) -> None:
         """Take in a change that was written anew: bodies may be redacted, no more."""
         for event in events:
             if event.position > len(self.ledger):
@@ -96,5 +99,3 @@ class Copy:
                 self.ledger.replace(event)
             if event.body_digest is not None:
                 self.pending.discard(event.position)
-        if change.metadata.uid == self.uid:
-            self.version = int(change.metadata.resource_version or 0)

@@ -209,7 +209,7 @@ class Feed:
         for position in list(self.copy.pending):
             change = await self.change_with(position)
             if change is not None:
-                self.copy.renew(change, await self._shelf.events(change))
+                self.copy.renew(await self._shelf.events(change))
 
     async def change_with(self, position: int) -> objects.Change | None:
         """Return the change that holds a position, as the cluster has it now."""
@@ -291,7 +291,7 @@ class Feed:
                 return change.metadata.resource_version
             case "MODIFIED":
                 change = objects.decode_change(event.object)
-                self.copy.renew(change, await self._shelf.events(change))
+                self.copy.renew(await self._shelf.events(change))
                 return change.metadata.resource_version
             case _:
                 return objects.decode_bare(event.object).metadata.resource_version

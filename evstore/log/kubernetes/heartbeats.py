@@ -10,6 +10,7 @@ from evstore.clock import to_datetime, to_microseconds
 from evstore.log.shapes import Instance
 
 from .leases import KIND_LABEL, Lease, LeaseMeta, Leases, LeaseSpec, micro_time
+from .manifests import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +38,14 @@ class Heartbeats:
             if found is None and renewal:
                 return False
             now = self._clock()
-            told = msgspec.structs.replace(instance, seen_at=to_datetime(now))
+            told = msgspec.structs.replace(
+                instance,
+                knows=instance.knows or SCHEMA_VERSION,
+                seen_at=to_datetime(now),
+            )
             metadata = LeaseMeta(
                 name=name,
-                resource_version=found and found.metadata.resource_version,
+                resource_version=found.metadata.resource_version if found else None,
                 labels={KIND_LABEL: KIND},
                 annotations={INSTANCE_ANNOTATION: msgspec.json.encode(told).decode()},
             )

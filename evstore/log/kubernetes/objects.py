@@ -56,8 +56,7 @@ class Metadata(msgspec.Struct, rename="camel"):
     name: str = ""
     uid: str = ""
     resource_version: str = ""
-    creation_timestamp: str | None = None
-    annotations: dict[str, str] = {}
+    generation: int = 1
 
 
 class Part(msgspec.Struct, frozen=True):

@@ -76,5 +76,5 @@ async def redact(  # noqa: PLR0913 - what is replaced, where, and by what
             break
     now = await feed.change_with(position)
     if now is not None:
-        feed.copy.renew(now, await shelf.events(now))
+        feed.copy.renew(await shelf.events(now))
     return True

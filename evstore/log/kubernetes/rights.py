@@ -8,7 +8,7 @@ import msgspec
 
 from evstore.errors import ConfigError
 
-from .objects import CHANGES, CHUNKS, GROUP, LOGS
+from .objects import CHANGES, CHUNKS, GROUP, LOGS, SNAPSHOTS
 
 if TYPE_CHECKING:
     from .client import Client
@@ -63,7 +63,8 @@ async def check_redactor(client: Client) -> None:
     Raises:
         ConfigError: it has not got the rights of the owner.
     """
-    for verb, plural in (("update", CHANGES), ("delete", CHUNKS)):
+    needed = (("update", CHANGES), ("delete", CHUNKS), ("delete", SNAPSHOTS))
+    for verb, plural in needed:
         await _require(client, verb, plural, "redacting")
 
 

@@ -124,36 +124,50 @@ class Snapshots:
         async with self._saving() as renew:
             if renew is None:
                 return None
-            names: list[list[str]] = []
-            snapshot: Snapshot | None = None
-            try:
-                digest, size = sha256(), 0
-                async for chunk in chunks:
-                    names.append(await self._store(chunk))
-                    digest.update(chunk)
-                    size += len(chunk)
-                    await renew()
-                if not await self._may_keep(stamp):
-                    return None
-                snapshot = Snapshot(
-                    id=uuid4(),
-                    stamp=stamp,
-                    chunks=len(names),
-                    size=size,
-                    checksum=digest.digest(),
-                    taken_at=to_datetime(self._clock()),
-                    code_version=code_version,
-                )
-                await self._publish(snapshot, names)
-            finally:
-                if snapshot is None:
-                    await self._clear(names)
+            snapshot = await self._write(stamp, chunks, renew, code_version)
+            if snapshot is None:
+                return None
             # What was announced while it appeared counts as if it had been before.
             if not await self._may_keep(stamp):
                 await self.drop([snapshot.id])
                 return None
             await self._prune(stamp)
             return snapshot
+
+    async def _write(
+        self,
+        stamp: Stamp,
+        chunks: AsyncIterable[bytes],
+        renew: _Renew,
+        code_version: str,
+    ) -> Snapshot | None:
+        """Store the chunks, and then make them visible if the log is still as it was."""
+        names: list[list[str]] = []
+        visible = False
+        try:
+            digest, size = sha256(), 0
+            async for chunk in chunks:
+                names.append(await self._store(chunk))
+                digest.update(chunk)
+                size += len(chunk)
+                await renew()
+            if not (renew.held and await self._may_keep(stamp)):
+                return None
+            snapshot = Snapshot(
+                id=uuid4(),
+                stamp=stamp,
+                chunks=len(names),
+                size=size,
+                checksum=digest.digest(),
+                taken_at=to_datetime(self._clock()),
+                code_version=code_version,
+            )
+            visible = True  # for all that we know, from here on
+            await self._publish(snapshot, names)
+            return snapshot
+        finally:
+            if not visible:
+                await self._clear(names)
 
     async def _store(self, chunk: bytes) -> list[str]:
         pieces = [
@@ -258,7 +272,13 @@ class _Renew:
         self._lease: Lease | None = None
         self._renewed = 0
 
+    @property
+    def held(self) -> bool:
+        """Whether nobody else has taken the lease."""
+        return self._lease is not None
+
     async def begin(self) -> bool:
+        """Take the lease, if it is free or nobody has renewed it; say whether."""
         found = await self._leases.get(SAVING)
         if found is None:
             metadata = LeaseMeta(name=SAVING, labels={KIND_LABEL: KIND})
