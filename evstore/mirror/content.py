@@ -100,7 +100,7 @@ def document_of(record: Record) -> dict[str, Any]:
         "version": record.version,
         "createdAt": _time(record.created_time),
         "modifiedAt": _time(record.modified_time),
-        "labels": body.labels,
+        "labels": body.labels or None,
         "owner": _shown_key(body.owner) if body.owner else None,
     }
     if len(record.body) > BODY_BYTES_MAX:

@@ -291,7 +291,7 @@ class Keeper:
             if reason:
                 editor = content.editor_of(found, but=MANAGER)
                 what = "changed" if reason == CHANGED else "created"
-                by = f" ({editor})" if editor else ""
+                by = f", last written with {editor}" if editor else ""
                 await self._warn(name, seen.uid, reason, f"{what} by hand{by}")
             self._seen[name] = seen
         self._unsure.discard(name)

@@ -1,0 +1,403 @@
+"""The current state is in the cluster for kubectl to show, whoever edits it there."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import evstore
+from command import Command
+from evstore import Key
+from evstore.mirror.content import name_of
+from kube.mirroring import Cluster, document, eventually, mirrored
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from apiserver import ApiServer
+    from evstore import Config, Store
+    from kube.interference import Interference
+
+ZONE_A = name_of("Zone//a")
+ZONE_B = name_of("Zone//b")
+
+
+@pytest.fixture
+def cluster(apiserver: ApiServer, config: Config) -> Cluster:
+    return Cluster(apiserver, config)
+
+
+@pytest.fixture
+async def store(config: Config) -> AsyncIterator[Store]:
+    """Return a store that mirrors."""
+    async with evstore.open(mirrored(config)) as opened:
+        yield opened
+
+
+async def shows(cluster: Cluster, wanted: dict[str, int]) -> None:
+    await eventually(cluster.shown, lambda shown: shown == wanted)
+
+
+async def test_kubectl_shows_the_current_state(store: Store, cluster: Cluster) -> None:
+    await store.create("Mesh", "default", spec={"mtls": {"enabled": True}})
+    await store.create("Zone", "gone", spec={})
+    await store.create(
+        "Dataplane",
+        "web-1",
+        mesh="default",
+        spec={"port": 80},
+        status={"ready": True},
+        labels={"kuma.io/service": "web, all of it"},
+        owner=Key(type="Mesh", name="default"),
+    )
+    await store.delete("Zone", "gone")
+    await shows(cluster, {"default": 1, "web-1": 3})
+    header, *rows = cluster.kubectl("get", "resources.evstore.dev").splitlines()
+    assert header.split() == ["NAME", "TYPE", "MESH", "NAME", "VERSION", "AGE"]
+    dataplane, mesh = (row.split() for row in rows)
+    name = name_of("Dataplane/default/web-1")
+    assert name.startswith("dataplane-default-web-1-")
+    assert dataplane[:-1] == [name, "Dataplane", "default", "web-1", "3"]
+    assert mesh[:-1] == [name_of("Mesh//default"), "Mesh", "default", "1"]
+    assert dataplane[-1].endswith("s")
+    by_label = ("get", "resources.evstore.dev", "-l", "evstore.dev/type=Mesh")
+    assert len(cluster.kubectl(*by_label).splitlines()) == 2
+    shown = cluster.objects()["web-1"]
+    assert shown["spec"] == {"port": 80}
+    assert shown["status"] == {"ready": True}
+    assert shown["labels"] == {"kuma.io/service": "web, all of it"}
+    assert shown["owner"] == {"type": "Mesh", "name": "default"}
+
+
+async def test_each_change_reaches_it(store: Store, cluster: Cluster) -> None:
+    await store.create("Zone", "a", spec={"n": 1}, status={"up": True})
+    await store.create("Zone", "b", spec={})
+    await shows(cluster, {"a": 1, "b": 2})
+    zone = Key(type="Zone", name="a")
+    await store.update(zone, spec={"n": 2}, status=None)
+    await store.delete("Zone", "b")
+    await shows(cluster, {"a": 3})
+    shown = cluster.objects()["a"]
+    assert shown["spec"] == {"n": 2}
+    assert "status" not in shown
+    assert cluster.warnings() == []
+
+
+async def test_secrets_never_appear(store: Store, cluster: Cluster) -> None:
+    await store.create("Secret", "s", mesh="default", spec={"data": "hush-1"})
+    await store.create("GlobalSecret", "g", spec={"data": "hush-2"})
+    async with store.leadership("task"):
+        await store.create("Zone", "a", spec={})
+        await shows(cluster, {"a": 4})
+    await store.update(Key(type="GlobalSecret", name="g"), spec={"data": "hush-3"})
+    zone = await store.create("Zone", "b", spec={})
+    # What was marked before it was looked at before it.
+    await shows(cluster, {"a": 4, "b": zone.version})
+    assert "hush" not in str(cluster.objects())
+
+
+async def test_a_secret_that_is_put_there_by_hand_is_taken_away(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={})
+    await store.create("GlobalSecret", "g", spec={"data": "hush"})
+    await shows(cluster, {"a": 1})
+    forged = cluster.objects()["a"] | {"type": "GlobalSecret", "name": "g"}
+    forged["metadata"] = {"name": name_of("GlobalSecret//g")}
+    cluster.server.create(cluster.path, forged)
+    await shows(cluster, {"a": 1})
+    assert "hush" not in str(cluster.messages())
+
+
+async def test_what_was_redacted_is_gone_from_it(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={"token": "hush", "n": 1})
+    await shows(cluster, {"a": 1})
+    await store.redact("Zone", "a", version=1, fields=["/spec/token"], reason="leak")
+    found = await eventually(
+        cluster.objects, lambda objects: "hush" not in str(objects)
+    )
+    assert found["a"]["spec"] == {"token": "[redacted]", "n": 1}
+
+
+async def test_a_body_that_is_too_large_is_left_out(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "large", spec={"text": "x" * 600_000})
+    await store.create("Zone", "a", spec={})
+    await shows(cluster, {"large": 1, "a": 2})
+    shown = cluster.objects()["large"]
+    assert "spec" not in shown
+    assert shown["omitted"].startswith("spec and status: 600")
+
+
+def edit_spec(found: dict[str, Any]) -> None:
+    found["spec"]["n"] = 2
+
+
+def edit_spec_a_little(found: dict[str, Any]) -> None:
+    found["spec"]["n"] = True
+
+
+def edit_type(found: dict[str, Any]) -> None:
+    found["type"] = "Mesh"
+
+
+def edit_status(found: dict[str, Any]) -> None:
+    found["status"] = {"ready": False}
+
+
+def edit_label(found: dict[str, Any]) -> None:
+    del found["metadata"]["labels"]["evstore.dev/type"]
+
+
+def edit_source(found: dict[str, Any]) -> None:
+    found["metadata"]["annotations"]["evstore.dev/source"] = "0" * 64
+
+
+def edit_annotations(found: dict[str, Any]) -> None:
+    del found["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(edit_spec, edit_spec_a_little, edit_type, edit_status),
+        *(edit_label, edit_source, edit_annotations),
+    ],
+)
+async def test_an_edit_by_hand_is_put_back_and_recorded(
+    store: Store, cluster: Cluster, change: Callable[[dict[str, Any]], object]
+) -> None:
+    await store.create("Zone", "a", spec={"n": 1})
+    await shows(cluster, {"a": 1})
+    before = cluster.objects()["a"]
+    cluster.edit("a", change)
+    expected = [("ChangedByHand", ZONE_A, 1)]
+    await eventually(cluster.warnings, lambda found: found == expected)
+    wanted = document(store, "Zone", "a")
+    after = (
+        await eventually(
+            cluster.objects,
+            lambda found: (
+                found["a"]["spec"] == wanted["spec"]
+                and _ours(found["a"]) == _ours(before)
+            ),
+        )
+    )["a"]
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    (message,) = cluster.messages()
+    assert message.startswith("changed by hand")
+    assert "at version 1" in message
+
+
+async def test_a_warning_says_with_what_an_object_was_written(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={"n": 1})
+    await shows(cluster, {"a": 1})
+    cluster.edit("a", edit_spec)
+    (message,) = await eventually(cluster.messages, bool)
+    assert message.startswith("changed by hand, last written with kubectl-edit; put")
+
+
+def _ours(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an object without what the server and others add to it."""
+    metadata = document["metadata"]
+    kept = {name: metadata.get(name) for name in ("name", "labels", "annotations")}
+    return document | {"metadata": kept}
+
+
+async def test_an_edit_that_comes_again_is_counted(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={"n": 1})
+    await shows(cluster, {"a": 1})
+    for count in (1, 2, 3):
+        cluster.edit("a", edit_spec)
+        expected = [("ChangedByHand", ZONE_A, count)]
+        await eventually(cluster.warnings, lambda found: found == expected)  # noqa: B023
+        await eventually(cluster.objects, lambda found: found["a"]["spec"] == {"n": 1})
+
+
+async def test_what_is_deleted_by_hand_comes_back(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={})
+    await shows(cluster, {"a": 1})
+    cluster.delete("a")
+    expected = [("DeletedByHand", ZONE_A, 1)]
+    await eventually(cluster.warnings, lambda found: found == expected)
+    await shows(cluster, {"a": 1})
+
+
+async def test_kubectl_apply_and_delete_are_undone(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={"n": 1})
+    await shows(cluster, {"a": 1})
+    patch = '{"spec": {"n": 5}}'
+    cluster.kubectl(
+        "patch", "resources.evstore.dev", ZONE_A, "--type=merge", "-p", patch
+    )
+    await eventually(cluster.objects, lambda found: found["a"]["spec"] == {"n": 1})
+    cluster.kubectl("delete", "resources.evstore.dev", "--all")
+    await shows(cluster, {"a": 1})
+    described = cluster.kubectl("get", "events", "--field-selector=type=Warning")
+    assert "ChangedByHand" in described
+    assert "DeletedByHand" in described
+    assert f"resource/{ZONE_A}" in described
+
+
+async def test_what_is_made_by_hand_is_taken_away(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={})
+    await shows(cluster, {"a": 1})
+    copied = cluster.objects()["a"]
+    copied["metadata"] = {
+        "name": "mine",
+        "annotations": copied["metadata"]["annotations"],
+    }
+    cluster.server.create(cluster.path, copied)
+    expected = [("CreatedByHand", "mine", 1)]
+    await eventually(cluster.warnings, lambda found: found == expected)
+    path = f"{cluster.path}/mine"
+    await eventually(
+        lambda: cluster.server.request("GET", path)[0], lambda status: status == 404
+    )
+
+
+async def test_a_copy_of_before_that_is_put_back_is_an_edit(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={"n": 1})
+    await shows(cluster, {"a": 1})
+    kept = cluster.objects()["a"]
+    await store.update(Key(type="Zone", name="a"), spec={"n": 2})
+    await shows(cluster, {"a": 2})
+    del kept["metadata"]["resourceVersion"]
+    kept["metadata"]["resourceVersion"] = cluster.objects()["a"]["metadata"][
+        "resourceVersion"
+    ]
+    cluster.put(kept)
+    expected = [("ChangedByHand", ZONE_A, 1)]
+    await eventually(cluster.warnings, lambda found: found == expected)
+    await shows(cluster, {"a": 2})
+
+
+async def test_what_others_note_beside_it_is_left_alone(
+    store: Store, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={})
+    await shows(cluster, {"a": 1})
+
+    def note(found: dict[str, Any]) -> None:
+        found["metadata"]["annotations"]["example.org/owner"] = "team-a"
+
+    cluster.edit("a", note)
+    await store.create("Zone", "b", spec={})
+    await shows(cluster, {"a": 1, "b": 2})
+    cluster.delete("b")
+    # The watch told of the note before it told of that.
+    expected = [("DeletedByHand", ZONE_B, 1)]
+    await eventually(cluster.warnings, lambda found: found == expected)
+    annotations = cluster.objects()["a"]["metadata"]["annotations"]
+    assert annotations["example.org/owner"] == "team-a"
+
+
+async def test_a_restart_repairs_what_differs(config: Config, cluster: Cluster) -> None:
+    async with evstore.open(mirrored(config)) as store:
+        for name in ("kept", "edited", "deleted", "updated", "removed"):
+            await store.create("Zone", name, spec={"n": 1})
+        await eventually(cluster.shown, lambda shown: len(shown) == 5)
+    edited = cluster.edit("edited", edit_spec)
+    cluster.delete("deleted")
+    forged = cluster.objects()["kept"] | {"name": "forged"}
+    forged["metadata"] = {"name": "forged"}
+    cluster.server.create(cluster.path, forged)
+    async with evstore.open(config) as store:
+        await store.update(Key(type="Zone", name="updated"), spec={"n": 2})
+        await store.delete("Zone", "removed")
+        await store.create("Zone", "new", spec={})
+    kept = cluster.objects()["kept"]
+    async with evstore.open(mirrored(config)) as store:
+        wanted = {"kept": 1, "edited": 2, "deleted": 3, "updated": 6, "new": 8}
+        await eventually(
+            cluster.objects,
+            lambda found: (
+                {name: each["version"] for name, each in found.items()} == wanted
+                and found["edited"]["spec"] == {"n": 1}
+            ),
+        )
+        assert cluster.objects()["kept"] == kept
+    assert cluster.warnings() == [
+        ("ChangedByHand", edited, 1),
+        ("CreatedByHand", "forged", 1),
+    ]
+
+
+async def test_a_restart_writes_nothing_where_nothing_differs(
+    config: Config, cluster: Cluster, way: Interference
+) -> None:
+    async with evstore.open(mirrored(config)) as store:
+        for name in "abc":
+            await store.create("Zone", name, spec={"n": 1.0, "m": 1e30, "l": [None]})
+        await shows(cluster, {"a": 1, "b": 2, "c": 3})
+    async with evstore.open(mirrored(way.config(config))) as store:
+        await store.create("Zone", "d", spec={})
+        await shows(cluster, {"a": 1, "b": 2, "c": 3, "d": 4})
+    asked = [each for each in way.requests if "/resources" in each]
+    assert [each.split()[0] for each in asked if not each.startswith("GET")] == ["POST"]
+
+
+async def test_it_is_off_by_default(config: Config, cluster: Cluster) -> None:
+    async with evstore.open(config) as store:
+        await store.create("Zone", "a", spec={})
+    assert cluster.shown() == {}
+    assert cluster.holder() == ""
+
+
+async def test_commands_mirror_nothing(
+    config: Config, cluster: Cluster, tmp_path: Path
+) -> None:
+    command = Command(mirrored(config), tmp_path)
+    kubernetes = {
+        "KUMA_STORE_KUBERNETES_SYSTEM_NAMESPACE": config.kubernetes.system_namespace,
+        "KUMA_STORE_KUBERNETES_KUBECONFIG": config.kubernetes.kubeconfig,
+        "KUMA_STORE_KUBERNETES_MIRROR_ENABLED": "true",
+    }
+    command.write("b.yaml", "type: Zone\nname: b\nspec: {}\n")
+    change = {"op": "create", "type": "Zone", "mesh": "", "name": "a", "spec": {}}
+    line = {"time": 1_600_000_000, "actor": "al", "reason": "", "changes": [change]}
+    command.write("a.jsonl", json.dumps(line) + "\n")
+    for words in (("import", "a.jsonl"), ("apply", "-f", "b.yaml"), ("list", "Zone")):
+        done = command.process(*words, **kubernetes)
+        assert done.code == 0, done.err
+    assert cluster.shown() == {}
+    assert cluster.holder() == ""
+    async with evstore.open(mirrored(config)):
+        await shows(cluster, {"a": 1, "b": 2})
+
+
+async def test_without_the_rights_the_store_runs_and_says_what_is_missing(
+    apiserver: ApiServer,
+    config: Config,
+    cluster: Cluster,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limited = apiserver.config(cluster.namespace, role="runtime")
+
+    def said() -> str:
+        return caplog.text
+
+    async with evstore.open(mirrored(limited)) as store:
+        await store.create("Zone", "a", spec={})
+        await eventually(said, lambda text: "cannot mirror" in text)
+    assert "we may not get" in caplog.text
+    assert "migrate manifests" in caplog.text
+    assert cluster.shown() == {}
