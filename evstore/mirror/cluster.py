@@ -175,16 +175,20 @@ class MirrorObjects:
         return seen_of(_with_metadata(document, written))
 
     async def delete(self, name: str, seen: Seen) -> bool:
-        """Delete an object; False where it is no longer as it was seen."""
+        """Delete an object; False where it is another than was seen.
+
+        One that is gone was deleted: a request whose answer is lost may be sent again.
+        """
         conditions = {"uid": seen.uid, "resourceVersion": seen.resource_version}
         answer = await self._client.request(
             "DELETE",
             f"{self._path}/{name}",
             body=msgspec.json.encode({"preconditions": conditions}),
         )
-        if answer.status in {CONFLICT, NOT_FOUND}:
+        if answer.status == CONFLICT:
             return False
-        self._client.content(answer, _decode_object)
+        if not _is_absent(answer):
+            self._client.content(answer, _decode_object)
         return True
 
 

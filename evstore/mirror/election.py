@@ -125,23 +125,29 @@ class Election:
             held = await self._leases.update(self._renewed(self._held))
             if held is None:
                 # Changed: perhaps by a renewal of our own whose answer was lost.
-                found = await self._leases.get(LEASE)
-                if found is not None and found.spec.holder_identity == self._holder:
+                found = await self._ours()
+                if found is not None:
                     held = await self._leases.update(self._renewed(found))
         except StoreError as error:
             logger.debug("the lease of the mirror was not renewed: %s", error)
             return
         self._took(held, sent)
 
+    async def _ours(self) -> Lease | None:
+        """Return the lease as the cluster has it; None where it is not ours."""
+        found = await self._leases.get(LEASE)
+        ours = found is not None and found.spec.holder_identity == self._holder
+        return found if ours else None
+
     async def _resign(self) -> None:
         """Let another have the lease at once; who cannot is waited for."""
-        held, self._held = self._held, None
-        if held is None:
-            return
+        self._held = None
         try:
-            await self._leases.update(
-                msgspec.structs.replace(held, spec=LeaseSpec(holder_identity=""))
-            )
+            # A renewal may have been under way: what we know of the lease is too old.
+            while (found := await self._ours()) is not None:
+                free = LeaseSpec(holder_identity="")
+                if await self._leases.update(msgspec.structs.replace(found, spec=free)):
+                    return
         except StoreError as error:
             logger.debug("the lease of the mirror was not given up: %s", error)
 

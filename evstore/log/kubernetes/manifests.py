@@ -67,7 +67,8 @@ _RESOURCE: Final = {
     "version": _INTEGER,
     "createdAt": _STRING,
     "modifiedAt": _STRING,
-    "labels": {"type": "object", "additionalProperties": _STRING},
+    # Not told to be strings: some API servers take empty ones for null.
+    "labels": _ANYTHING,
     "owner": {"type": "object", "properties": _KEY},
     "spec": _ANYTHING,
     "status": _ANYTHING,
