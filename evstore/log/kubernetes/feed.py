@@ -88,6 +88,8 @@ class Feed:
     def adopt(self, events: Sequence[StoredEvent], metadata: objects.Metadata) -> None:
         """Take in events that we appended directly after the head.
 
+        Nobody is woken: who waits does so for what others append.
+
         Raises:
             DivergedError: the cluster has lost what was before them.
         """
@@ -98,7 +100,6 @@ class Feed:
             self._confirmed_at = None
             raise
         self._confirm()
-        self._wake()
 
     async def _take(self, change: objects.Change) -> None:
         """Take in a change, if it is the one that follows the head.
