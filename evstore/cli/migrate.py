@@ -59,10 +59,10 @@ def up(
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Apply the migrations that are new, or install the kinds that a cluster needs.
+    """Apply the migrations that are new, or install the kinds.
 
-    Each runs in a transaction of its own. Says `migrated to version N` or `already at version N`. Any number of these may run
-    at the same time. A migration that an instance seen in the last minute could not live with is refused, unless with --force;
+    Of a database, each runs in a transaction of its own; of a cluster, the kinds are those that the log needs. Says `migrated to
+    version N` or `already at version N`. Any number of these may run at the same time. A migration that an instance seen in the last minute could not live with is refused, unless with --force;
     `plan` names both.
     """
     from evstore.maintenance import migrate_up
@@ -114,7 +114,7 @@ def manifests(
         typer.Option(help="Service account, in the log's namespace, of the instances."),
     ] = "kuma-control-plane",
 ) -> None:
-    """Print the kinds and roles of the kubernetes store, for `kubectl apply`.
+    """Print kinds and roles of a cluster, for `kubectl apply`.
 
     No cluster is reached. The role of the runtime can append and read, and neither change nor remove what was appended; the
     role of the owner, for restoring and redacting, is bound to nobody.

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, assert_never
 
 from evstore.config import StoreType
-from evstore.errors import ConfigError
 
 from .contract import Log, Turn
 from .extras import extra

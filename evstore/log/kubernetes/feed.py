@@ -295,6 +295,8 @@ class Feed:
                 self.copy.renew(await self._shelf.events(change))
                 return change.metadata.resource_version
             case _:
+                if event.type == "DELETED":
+                    self._confirmed_at = None  # perhaps it was our last one
                 return objects.decode_bare(event.object).metadata.resource_version
 
 
@@ -311,4 +313,5 @@ def check_order(change: objects.Change, copy: Copy) -> None:
     if change.spec.after != copy.head.hash.hex():
         name, position = change.metadata.name, copy.head.position
         message = f"change {name} does not follow event {position} as it was read"
-        raise DivergedError(message)
+        advice = "where the cluster was set back to a backup, it has to be deleted"
+        raise DivergedError(f"{message}; {advice}")
