@@ -9,6 +9,7 @@ import typer
 from .options import Output
 from .output.migrating import (
     plan_document,
+    print_kinds,
     print_plan,
     print_status,
     status_document,
@@ -58,15 +59,15 @@ def up(
     ] = False,
     output: Output = Format.TABLE,
 ) -> None:
-    """Apply the migrations that are new.
+    """Apply the migrations that are new, or install the kinds.
 
-    Each runs in a transaction of its own. Says `migrated to version N` or `already at version N`. Any number of these may run
-    at the same time. A migration that an instance seen in the last minute could not live with is refused, unless with --force;
+    Of a database, each runs in a transaction of its own; of a cluster, the kinds are those that the log needs. Says `migrated to
+    version N` or `already at version N`. Any number of these may run at the same time. A migration that an instance seen in the last minute could not live with is refused, unless with --force;
     `plan` names both.
     """
     from evstore.maintenance import migrate_up
 
-    config = _database(context)
+    config = _migrated(context)
     report = run(lambda: migrate_up(config, force=force))
     if output is not Format.TABLE:
         applied = [each.name for each in report.applied]
@@ -92,7 +93,10 @@ def status(
     """
     from evstore.maintenance import migration_status
 
-    config = _database(context)
+    config = _migrated(context)
+    if config.type == "kubernetes":
+        _status_of_cluster(config, output, check=check)
+        return
     found = run(lambda: migration_status(config))
     if output is Format.TABLE:
         print_status(found)
@@ -100,6 +104,25 @@ def status(
         print_document(status_document(found), output)
     if check and (found.pending or any(each.dirty for each in found.applied)):
         raise typer.Exit(1)
+
+
+@app.command()
+def manifests(
+    context: typer.Context,
+    account: Annotated[
+        str,
+        typer.Option(help="Service account, in the log's namespace, of the instances."),
+    ] = "kuma-control-plane",
+) -> None:
+    """Print kinds and roles of a cluster, for `kubectl apply`.
+
+    No cluster is reached. The role of the runtime can append and read, and neither change nor remove what was appended; the
+    role of the owner, for restoring and redacting, is bound to nobody.
+    """
+    from evstore.maintenance import cluster_manifests
+
+    config = config_of(context)
+    print(cluster_manifests(config, account=account), end="")
 
 
 @app.command()
@@ -134,6 +157,24 @@ def grant(
         print(f"granted to {printable(role)}")
     else:
         print("\n".join(statements))
+
+
+def _status_of_cluster(config: Config, output: Format, *, check: bool) -> None:
+    from evstore.maintenance import cluster_status
+
+    found = run(lambda: cluster_status(config))
+    if output is Format.TABLE:
+        print_kinds(found)
+    else:
+        for each in found:
+            print_document({"name": each.name, "version": each.version}, output)
+    if check and any(each.version == 0 for each in found):
+        raise typer.Exit(1)
+
+
+def _migrated(context: typer.Context) -> Config:
+    config = config_of(context)
+    return config if config.type == "kubernetes" else _database(context)
 
 
 def _database(context: typer.Context) -> Config:

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, assert_never
 
 from evstore.config import StoreType
-from evstore.errors import ConfigError
 
 from .contract import Log, Turn
+from .extras import extra
 from .failures import (
     AppendError,
     BusyError,
@@ -23,8 +23,7 @@ from .memory import MemoryLog
 from .shapes import AuditedEvent, Connections, Instance, Snapshot, Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncGenerator
 
     from evstore.config import Config
 
@@ -67,23 +66,10 @@ async def open_log(config: Config) -> AsyncGenerator[Log]:
             async with open_postgres(config) as log:
                 yield log
         case StoreType.KUBERNETES:
-            async with _kubernetes()(config) as log:
+            with extra("kubernetes"):
+                from .kubernetes import open_kubernetes  # noqa: PLC0415 - an extra
+
+            async with open_kubernetes(config) as log:
                 yield log
         case _:
             assert_never(config.type)
-
-
-def _kubernetes() -> Callable[[Config], AbstractAsyncContextManager[Log]]:
-    """Return what opens the log in a cluster: it needs an extra.
-
-    Raises:
-        ConfigError: that extra is not installed.
-    """
-    try:
-        from .kubernetes import open_kubernetes  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("evstore"):
-            raise
-        message = f"store.type: kubernetes needs the package {error.name}"
-        raise ConfigError(f"{message}: pip install 'evstore[kubernetes]'") from error
-    return open_kubernetes

@@ -1,5 +1,6 @@
 """Work that needs no open store: migrations, rights, a doctor, proof, statistics."""
 
+from .cluster import cluster_manifests, cluster_status
 from .counting import stats
 from .examining import doctor
 from .granting import grant, grants
@@ -20,6 +21,8 @@ __all__ = [
     "MigrationStatus",
     "PlannedStep",
     "anchor",
+    "cluster_manifests",
+    "cluster_status",
     "doctor",
     "grant",
     "grants",

@@ -6,19 +6,28 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from evstore.config import StoreType
+from evstore.log.extras import extra
+
 from .database import database_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evstore.config import Config
     from evstore.log import Instance
+    from evstore.log.kubernetes.migrations import Kind
     from evstore.log.postgres.migrating import LeftBehind
     from evstore.log.postgres.migrations import Applied, Migration
 
 
 class MigrationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `migrate_up` did: the migrations it applied, and the version now."""
+    """What `migrate_up` did, and the version now.
 
-    applied: list[Migration]
+    `applied` are migrations of a database, or the kinds that a cluster was given.
+    """
+
+    applied: Sequence[Migration | Kind]
     version: int
 
 
@@ -62,18 +71,33 @@ async def migrate_up(config: Config, *, force: bool = False) -> MigrationReport:
     those before it are applied. Instances are looked at in the transaction of the
     migration; one that starts in the same moment is not seen.
 
+    Into a cluster the kinds are installed that this program needs; that hurts nobody.
+
     Raises:
-        ConfigError: the store type has nothing to migrate.
+        ConfigError: the store type has nothing to migrate, or we may not.
         SchemaError: the database is dirty or newer, an applied file has changed, or
             running instances would be left behind.
         UnavailableError: the database cannot be reached.
     """
+    if config.type is StoreType.KUBERNETES:
+        return await _install(config)
     from evstore.log.postgres import migrating  # noqa: PLC0415 - psycopg loads slowly
 
     database = database_of(config)
     done = [each async for each in migrating.migrate(database, force=force)]
     version = len((await migrating.look(database)).applied)
     return MigrationReport(applied=done, version=version)
+
+
+async def _install(config: Config) -> MigrationReport:
+    with extra("kubernetes"):
+        from evstore.log.kubernetes import (  # noqa: PLC0415 - an extra
+            manifests,
+            migrations,
+        )
+
+    done = await migrations.migrate(config)
+    return MigrationReport(applied=done, version=manifests.SCHEMA_VERSION)
 
 
 async def migration_plan(config: Config) -> MigrationPlan:

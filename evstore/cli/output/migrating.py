@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evstore.log import Instance
+    from evstore.log.kubernetes.migrations import Kind
     from evstore.maintenance import MigrationPlan, MigrationStatus, PlannedStep
 
 _LEAST: Final = 20
@@ -59,6 +60,15 @@ def print_status(found: MigrationStatus) -> None:
     titles = ("VERSION", "NAME", "STATE", "APPLIED AT")
     print_table([Column(title) for title in titles], rows)
     _print_instances(found.instances, found.head)
+
+
+def print_kinds(kinds: Sequence[Kind]) -> None:
+    """Print the kinds of a cluster as a table."""
+    rows = [
+        (each.name, str(each.version), "installed" if each.version else "missing")
+        for each in kinds
+    ]
+    print_table([Column(title) for title in ("KIND", "VERSION", "STATE")], rows)
 
 
 def plan_document(plan: MigrationPlan) -> dict[str, Any]:

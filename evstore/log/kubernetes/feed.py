@@ -88,6 +88,8 @@ class Feed:
     def adopt(self, events: Sequence[StoredEvent], metadata: objects.Metadata) -> None:
         """Take in events that we appended directly after the head.
 
+        Nobody is woken: who waits does so for what others append.
+
         Raises:
             DivergedError: the cluster has lost what was before them.
         """
@@ -98,7 +100,6 @@ class Feed:
             self._confirmed_at = None
             raise
         self._confirm()
-        self._wake()
 
     async def _take(self, change: objects.Change) -> None:
         """Take in a change, if it is the one that follows the head.
@@ -294,6 +295,8 @@ class Feed:
                 self.copy.renew(await self._shelf.events(change))
                 return change.metadata.resource_version
             case _:
+                if event.type == "DELETED":
+                    self._confirmed_at = None  # perhaps it was our last one
                 return objects.decode_bare(event.object).metadata.resource_version
 
 
@@ -310,4 +313,5 @@ def check_order(change: objects.Change, copy: Copy) -> None:
     if change.spec.after != copy.head.hash.hex():
         name, position = change.metadata.name, copy.head.position
         message = f"change {name} does not follow event {position} as it was read"
-        raise DivergedError(message)
+        advice = "where the cluster was set back to a backup, it has to be deleted"
+        raise DivergedError(f"{message}; {advice}")

@@ -81,9 +81,8 @@ async def check_version(client: Client) -> None:
         if found.version > SCHEMA_VERSION:
             raise _newer(found)
         if found.version < SCHEMA_VERSION:
-            has = f"at version {found.version}" if found.version else "not there"
-            message = f"{found.name} is {has}, this evstore needs version"
-            raise SchemaError(f"{message} {SCHEMA_VERSION}. {_ADVICE}")
+            message = f"{found.name} is at version {found.version}, this evstore needs"
+            raise SchemaError(f"{message} version {SCHEMA_VERSION}. {_ADVICE}")
 
 
 def _client(config: Config) -> Client:
