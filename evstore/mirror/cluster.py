@@ -103,14 +103,27 @@ class MirrorObjects:
                 # The rest is as it is now; what changed meanwhile, the watch tells.
                 token = answer.explanation().metadata.token
                 continue
-            page = self._client.content(answer, _decode_page)
+            page = await self._page(answer, query)
             for number, item in enumerate(page.items):
-                found[item["metadata"]["name"]] = seen_of(item)
+                found[_name_of(item)] = seen_of(item)
                 if number % SLICE_OBJECTS == 0:
                     await anyio.lowlevel.checkpoint()
             token = page.metadata.token
             if not token:
                 return page.metadata.resource_version
+
+    async def _page(self, answer: Answer, query: dict[str, str]) -> _Page:
+        """Return a page; without its contents where they cannot be read."""
+        try:
+            return self._client.content(answer, _decode_page)
+        except RecursionError:
+            bare = await self._client.request(
+                "GET",
+                self._path,
+                query=query,
+                accept=_as_bare("PartialObjectMetadataList"),
+            )
+            return self._client.content(bare, _decode_page)
 
     async def watch(self, version: str) -> AsyncGenerator[Heard]:
         """Yield what changes, until the server ends the watch.
@@ -125,7 +138,10 @@ class MirrorObjects:
             "timeoutSeconds": str(WATCH_SECONDS),
         }
         stream = self._client.stream(
-            self._path, query=query, silence=SILENCE_SECONDS_MAX
+            self._path,
+            query=query,
+            silence=SILENCE_SECONDS_MAX,
+            accept=_as_bare("PartialObjectMetadata"),
         )
         async with stream as lines:
             async for line in lines:
@@ -133,8 +149,17 @@ class MirrorObjects:
 
     async def get(self, name: str) -> dict[str, Any] | None:
         """Return an object as it is now; None where there is none."""
-        answer = await self._client.request("GET", f"{self._path}/{name}")
-        if answer.status == NOT_FOUND:
+        path = f"{self._path}/{name}"
+        answer = await self._client.request("GET", path)
+        try:
+            return self._found(answer)
+        except RecursionError:
+            # Nested too deeply: somebody else's, whatever it is.
+            accept = _as_bare("PartialObjectMetadata")
+            return self._found(await self._client.request("GET", path, accept=accept))
+
+    def _found(self, answer: Answer) -> dict[str, Any] | None:
+        if _is_absent(answer):
             return None
         return self._client.content(answer, _decode_object)
 
@@ -188,7 +213,7 @@ class MirrorObjects:
         if answer.status == CONFLICT:
             return False
         if not _is_absent(answer):
-            self._client.content(answer, _decode_object)
+            self._client.content(answer, bytes)
         return True
 
 
@@ -254,6 +279,11 @@ class Warnings:
             "lastTimestamp": now,
             "count": 1,
         }
+
+
+def _as_bare(kind: str) -> str:
+    """Return how to ask for the metadata of objects, and no more."""
+    return f"application/json;as={kind};g=meta.k8s.io;v=v1"
 
 
 def _name_of(document: dict[str, Any]) -> str:

@@ -133,7 +133,10 @@ def seen_of(document: dict[str, Any]) -> Seen:
     """Return what matters of an object, as the cluster has it."""
     metadata = _metadata_of(document)
     annotations = metadata.annotations
-    whole = annotations.get(CONTENT) == _digest_of(document, metadata)
+    try:
+        whole = annotations.get(CONTENT) == _digest_of(document, metadata)
+    except RecursionError:
+        whole = False  # nested deeper than anything that a log keeps
     return Seen(
         uid=metadata.uid,
         resource_version=metadata.resource_version,

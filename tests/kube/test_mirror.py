@@ -272,6 +272,31 @@ async def test_what_is_made_by_hand_is_taken_away(
     )
 
 
+@pytest.mark.parametrize("depth", [300, 3000])
+async def test_one_that_is_nested_too_deeply_to_be_read_is_taken_away(
+    config: Config, cluster: Cluster, tmp_path: Path, depth: int
+) -> None:
+    deep = '{"a":' * depth + "1" + "}" * depth
+    head = '"apiVersion": "evstore.dev/v1", "kind": "Resource", "type": "Zone"'
+    for number in (1, 2):
+        name = f'"name": "deep-{number}"'
+        text = (
+            f'{{{head}, {name}, "version": 1, "metadata": {{{name}}}, "spec": {deep}}}'
+        )
+        file = tmp_path / f"{number}.json"
+        file.write_text(text)
+    # One is there before it starts, the other comes while it runs.
+    cluster.kubectl("create", "-f", str(tmp_path / "1.json"))
+    async with evstore.open(mirrored(config)) as store:
+        await store.create("Zone", "a", spec={})
+        expected = [("CreatedByHand", "deep-1", 1)]
+        await eventually(cluster.warnings, lambda found: found == expected)
+        cluster.kubectl("create", "-f", str(tmp_path / "2.json"))
+        expected.append(("CreatedByHand", "deep-2", 1))
+        await eventually(cluster.warnings, lambda found: found == expected)
+        await shows(cluster, {"a": 1})
+
+
 async def test_a_copy_of_before_that_is_put_back_is_an_edit(
     store: Store, cluster: Cluster
 ) -> None:

@@ -312,7 +312,12 @@ class Client:
 
     @asynccontextmanager
     async def stream(
-        self, path: str, *, query: Mapping[str, str], silence: float
+        self,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        silence: float,
+        accept: str = _JSON,
     ) -> AsyncGenerator[AsyncGenerator[bytes]]:
         """Ask for a watch, and give its lines as they come.
 
@@ -324,7 +329,7 @@ class Client:
             total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=silence
         )
         try:
-            request = await self._begin("GET", path, query, None, _JSON, limits)
+            request = await self._begin("GET", path, query, None, accept, limits)
             async with request as reply:
                 if reply.status == UNAUTHORIZED:
                     await self.renew()
