@@ -39,4 +39,7 @@ def cluster_manifests(config: Config, *, account: str) -> str:
     """
     with extra("kubernetes"):
         from evstore.log.kubernetes import manifests  # noqa: PLC0415 - an extra
-    return manifests.as_yaml(config.kubernetes.system_namespace, account=account)
+    kubernetes = config.kubernetes
+    return manifests.as_yaml(
+        kubernetes.system_namespace, account=account, mirror=kubernetes.mirror.enabled
+    )

@@ -12,7 +12,6 @@ import msgspec
 from anyio import to_thread
 
 from evstore.config import MirrorConfig
-from evstore.log.kubernetes.client import Client
 from evstore.mirror.cluster import MirrorObjects, Warnings
 from evstore.mirror.content import document_of
 from evstore.mirror.keeper import Keeper
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from apiserver import ApiServer
     from evstore import Store
     from evstore.config import Config
+    from evstore.log.kubernetes.client import Client
     from evstore.mirror.pace import Pace
 
 SECONDS: Final = 30

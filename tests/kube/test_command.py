@@ -113,6 +113,20 @@ def test_kubectl_applies_what_is_printed(bare: ApiServer, tmp_path: Path) -> Non
     assert Command(config, tmp_path)("migrate", "up").out == "already at version 1\n"
 
 
+def test_the_role_of_the_mirror_is_bound_where_that_is_switched_on(
+    tmp_path: Path,
+) -> None:
+    def bound(**environ: str) -> list[str]:
+        printed = Command(None, tmp_path)("migrate", "manifests", **environ)
+        documents: list[dict[str, Any]] = list(yaml.safe_load_all(printed.out))
+        roles = {each["metadata"]["name"] for each in documents if "rules" in each}
+        assert "evstore-mirror" in roles
+        return [each["roleRef"]["name"] for each in documents if "roleRef" in each]
+
+    switched_on = bound(KUMA_STORE_KUBERNETES_MIRROR_ENABLED="true")
+    assert set(switched_on) - set(bound()) == {"evstore-mirror"}
+
+
 def test_kubectl_shows_position_time_actor_and_summary(
     config: Config, command: Command
 ) -> None:

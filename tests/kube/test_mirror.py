@@ -411,7 +411,6 @@ async def test_commands_mirror_nothing(
 
 async def test_without_the_rights_the_store_runs_and_says_what_is_missing(
     apiserver: ApiServer,
-    config: Config,
     cluster: Cluster,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

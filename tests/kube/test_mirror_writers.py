@@ -69,16 +69,18 @@ async def asked_for_the_lease(way: Interference, times: int) -> None:
 async def test_of_two_instances_one_writes(
     config: Config, cluster: Cluster, way: Interference, second: Interference
 ) -> None:
-    async with evstore.open(mirrored(second.config(config))) as other:
-        async with evstore.open(mirrored(way.config(config))) as store:
-            await eventually(cluster.holder, bool)
-            await asked_for_the_lease(way, 2)
-            await asked_for_the_lease(second, 2)
-            for number in range(5):
-                await store.create("Zone", f"one-{number}", spec={})
-                await other.create("Zone", f"two-{number}", spec={})
-            await eventually(cluster.shown, lambda shown: len(shown) == 10)
-            assert sorted([writes(way), writes(second)]) == [0, 10]
+    async with (
+        evstore.open(mirrored(second.config(config))) as other,
+        evstore.open(mirrored(way.config(config))) as store,
+    ):
+        await eventually(cluster.holder, bool)
+        await asked_for_the_lease(way, 2)
+        await asked_for_the_lease(second, 2)
+        for number in range(5):
+            await store.create("Zone", f"one-{number}", spec={})
+            await other.create("Zone", f"two-{number}", spec={})
+        await eventually(cluster.shown, lambda shown: len(shown) == 10)
+        assert sorted([writes(way), writes(second)]) == [0, 10]
     assert cluster.warnings() == []
 
 

@@ -99,7 +99,7 @@ SAMPLES = {
     ),
     "store.kubernetes.context": Sample("KUBERNETES_CONTEXT", "east", "east"),
     "store.kubernetes.mirror.enabled": Sample(
-        "KUBERNETES_MIRROR_ENABLED", "true", True
+        "KUBERNETES_MIRROR_ENABLED", "true", value=True
     ),
     "store.kubernetes.mirror.rate": Sample("KUBERNETES_MIRROR_RATE", "5", 5),
     "store.upsert.conflictRetryBaseBackoff": Sample(
