@@ -50,17 +50,19 @@ class Mirror:
         self._holder = f"{socket.gethostname()}_{uuid4()}"
 
     async def run(self) -> None:
-        """Mirror until cancelled; what fails is tried again."""
+        """Mirror until cancelled; what fails is tried again, whatever it is."""
         said = ""
         pause = PAUSE_SECONDS_MIN
         try:
             while True:
                 try:
                     await self._turn()
-                except StoreError as error:
+                except Exception as error:
                     if str(error) != said:
                         said = str(error)
-                        logger.warning("cannot mirror, will try again: %s", error)
+                        fault = None if isinstance(error, StoreError) else error
+                        message = "cannot mirror, will try again: %s"
+                        logger.warning(message, error, exc_info=fault)
                     pause = min(pause * 2, PAUSE_SECONDS_MAX)
                 else:
                     said, pause = "", PAUSE_SECONDS_MIN

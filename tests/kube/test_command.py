@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 NAMES = [
     f"{name}.evstore.dev"
-    for name in ("changes", "chunks", "logs", "snapshots", "snapshotchunks")
+    for name in (
+        *("changes", "chunks", "logs", "snapshots", "snapshotchunks"),
+        "resources",
+    )
 ]
 
 

@@ -425,3 +425,21 @@ async def test_without_the_rights_the_store_runs_and_says_what_is_missing(
     assert "we may not get" in caplog.text
     assert "migrate manifests" in caplog.text
     assert cluster.shown() == {}
+
+
+async def test_a_fault_of_its_own_does_not_end_the_store(
+    config: Config,
+    cluster: Cluster,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(record: object) -> None:
+        raise KeyError(record)
+
+    async with evstore.open(mirrored(config)) as store:
+        with monkeypatch.context() as broken:
+            broken.setattr("evstore.mirror.content.document_of", fail)
+            await store.create("Zone", "a", spec={})
+            await eventually(lambda: caplog.text, lambda text: "KeyError" in text)
+        await store.create("Zone", "b", spec={})
+        await shows(cluster, {"a": 1, "b": 2})

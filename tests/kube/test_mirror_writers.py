@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,6 +156,29 @@ async def test_a_killed_writer_is_succeeded(config: Config, cluster: Cluster) ->
             assert cluster.holder() != holder
     ((reason, _, count),) = cluster.warnings()
     assert (reason, count) == ("ChangedByHand", 1)
+
+
+@pytest.mark.fault
+async def test_a_writer_that_was_stopped_gives_way_when_it_wakes_up(
+    config: Config, cluster: Cluster
+) -> None:
+    async with program(config) as process:
+        await eventually(cluster.holder, bool)
+        holder = cluster.holder()
+        async with evstore.open(mirrored(config)) as store:
+            await store.create("Zone", "a", spec={})
+            await shows(cluster, {"a": 1})
+            process.send_signal(signal.SIGSTOP)
+            await store.update(ZONE, spec={"n": 2})
+            await shows(cluster, {"a": 2})
+            succeeded = cluster.holder()
+            assert succeeded != holder
+            process.send_signal(signal.SIGCONT)
+            for number in range(3, 13):
+                await store.update(ZONE, spec={"n": number})
+                await shows(cluster, {"a": number})
+            assert cluster.holder() == succeeded
+    assert cluster.warnings() == []
 
 
 @pytest.mark.fault
