@@ -7,6 +7,7 @@ tracebacks only come with `--debug`.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -159,6 +160,9 @@ def _main(
     ] = False,
 ) -> None:
     del version  # its callback has done it
+    if not debug:
+        # What it warns of comes again in the error, or ends without harm.
+        logging.getLogger("psycopg").addHandler(logging.NullHandler())
     context.obj = Settings(config_path=config, debug=debug)
     if context.invoked_subcommand is None:
         say(context.get_help())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from evstore.errors import DivergedError, SchemaError, StoreError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from .batch import Attempt
 
+logger = logging.getLogger(__name__)
+
 
 async def resolve(
     log: Log, attempt: Attempt, *, pause: Callable[[int], Awaitable[None]]
@@ -36,6 +39,7 @@ async def resolve(
         DivergedError: the log has lost the event before ours.
     """
     failures = 0
+    told = ""
     while True:
         try:
             return await _ask_or_resend(log, attempt)
@@ -50,6 +54,10 @@ async def resolve(
             # Also a refused login, or another log behind the address: whatever it
             # is, it does not tell the outcome.
             failures += 1
+            # Whoever waits behind this is only told that the log is not reached in time.
+            if isinstance(error, StoreError) and str(error) != told:
+                told = str(error)
+                logger.warning("an append without an answer is asked for: %s", told)
             await pause(failures)
 
 

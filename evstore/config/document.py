@@ -17,6 +17,7 @@ import yaml
 
 from .catalog import IGNORED, PATH_SEPARATOR, ROOT, SETTINGS, Declaration, Ignored, Path
 from .kinds import Flag
+from .section import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -261,7 +262,7 @@ def _unquoted(quoted: re.Match[str]) -> str:
 
 def _word(key: yaml.ScalarNode) -> str:
     """Return a key for a message, which has one line."""
-    text: str = key.value[:_WORD_MAX]
+    text = without_credentials(key.value)[:_WORD_MAX]
     return text if text.isprintable() else repr(text)[1:-1]
 
 

@@ -208,10 +208,12 @@ NAME: Final = Text(
 PASSWORD: Final = Secret(
     Text(r"[^\x00\ud800-\udfff]*", "UTF-8 text without NUL characters")
 )
-_HOST: Final = rf"(?:/[^,{_CONTROL}]*|[\w.:%-]+)"
+# One colon is no address: it comes before a port.
+_IPV6: Final = r"(?=[^,:]*:[^,:]*:)[0-9A-Fa-f.:]+(?:%[\w.-]+)?"
+_HOST: Final = rf"(?:/[^,{_CONTROL}]*|[\w.-]+|{_IPV6})"
 HOSTS: Final = Text(
     f"{_HOST}(?:,{_HOST})*",
-    "a host name, an address or a socket folder that begins with /,"
+    "a host name, an address or a socket folder that begins with /, without a port,"
     " or several of them with commas and no spaces between",
 )
 HOSTS_OR_NONE: Final = Text(f"(?:{HOSTS.pattern})?", f"{HOSTS.what}, or empty")

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 MASK: Final = "***"
 _SHOWN_MAX: Final = 80
-_CREDENTIALS: Final = re.compile(r"//[^/@]*@")
+_PASSWORD: Final = re.compile(
+    r"(?P<word>pass(?:word|wd)?\s*[\s:=]).+", re.IGNORECASE | re.DOTALL
+)
+_CREDENTIALS: Final = re.compile(r"^(?P<scheme>\w+://)?.*@", re.DOTALL)
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -169,8 +172,18 @@ def refusal(value: object, field: Field, *, written: bool) -> str:
     return f"{shown} is not {field.kind.allowed(written=written)}"
 
 
+def without_credentials(text: str) -> str:
+    """Return a text for a message, without what may be a password in a wrong place.
+
+    People put whole addresses and connection strings where one part of them belongs.
+    """
+    text = _PASSWORD.sub(rf"\g<word>{MASK}", text)
+    return _CREDENTIALS.sub(rf"\g<scheme>{MASK}@", text)
+
+
 def _shown(value: object) -> str:
-    text = _CREDENTIALS.sub(f"//{MASK}@", repr(value))
+    shown = without_credentials(value) if isinstance(value, str) else value
+    text = repr(shown)
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
 
 

@@ -162,7 +162,8 @@ class PostgresConfig(Section, frozen=True, kw_only=True):
         int,
         Field(
             Whole(0, _CONNECTIONS_MAX, zero=_CONNECTIONS_DEFAULT),
-            "Most connections at a time; 0, which is no limit in Kuma, is 50 here.",
+            "Most connections at a time; 0, which is no limit in Kuma, is 50 here; fewer"
+            " than 4 are 4.",
         ),
     ] = _CONNECTIONS_DEFAULT
     min_open_connections: Annotated[

@@ -319,6 +319,9 @@ def _standbys(standbys: Sequence[Standby], server: Server | Unknown) -> Check:
         return ok("replicas", "none attached")
     late = [each for each in standbys if _is_late(each)]
     found = _listed([_lag(each) for each in late or standbys])
+    if wanted and not serving:
+        found += f"; if none is of synchronous_standby_names ({wanted}), commits wait"
+        return warn("replicas", found, _SEE_MORE)
     if late:
         return warn("replicas", found, _REPLICA)
     return ok("replicas", found, _SEE_MORE if hidden else "")

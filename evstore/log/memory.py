@@ -101,6 +101,11 @@ class MemoryLog:
         asyncio.get_running_loop().call_soon(land)
         return True
 
+    @property
+    def overlaps(self) -> bool:
+        """As far as a list can tell: it holds nobody up."""
+        return True
+
     @asynccontextmanager
     async def turn(self, after: Head) -> AsyncGenerator[MemoryLog._Turn]:
         """Wait in a fair queue for the right to append next, and read what is new."""

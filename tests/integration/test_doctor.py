@@ -203,6 +203,44 @@ async def test_a_dirty_database_is_told(postgres_config: Config) -> None:
             ],
             "append_only_table of evstore.events",
         ),
+        *(
+            (
+                [
+                    (
+                        f"CREATE OR REPLACE TRIGGER append_only_rows BEFORE {when}"
+                        " EXECUTE FUNCTION evstore.guard_events()"
+                    ),
+                    "ALTER TABLE evstore.events ENABLE ALWAYS TRIGGER append_only_rows",
+                    f"ALTER TABLE {FIRST} ENABLE ALWAYS TRIGGER append_only_rows",
+                ],
+                "append_only_rows of evstore.events",
+            )
+            for when in (
+                "UPDATE OR DELETE ON evstore.events FOR EACH ROW WHEN (false)",
+                "UPDATE ON evstore.events FOR EACH ROW",
+                "UPDATE OF actor OR DELETE ON evstore.events FOR EACH ROW",
+            )
+        ),
+        *(
+            (
+                [
+                    (
+                        f"CREATE OR REPLACE FUNCTION evstore.{function}() RETURNS trigger"
+                        " LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp"
+                        " AS 'BEGIN RETURN coalesce(NEW, OLD); END'"
+                    )
+                ],
+                trigger,
+            )
+            for function, trigger in (
+                ("guard_events", "append_only_rows of evstore.events"),
+                ("guard_log", "identity_row of evstore.log"),
+            )
+        ),
+        (
+            ["ALTER FUNCTION evstore.guard_events() RESET search_path"],
+            "append_only_rows of evstore.events",
+        ),
     ],
 )
 async def test_a_trigger_that_is_not_as_it_was_is_named(

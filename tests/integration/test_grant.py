@@ -161,3 +161,33 @@ async def test_granting_is_for_the_owner_and_for_roles_that_are_there(
         finally:
             await admin.execute(b"DROP OWNED BY somebody_else")
             await admin.execute(b"DROP ROLE somebody_else")
+
+
+async def test_a_role_that_may_not_connect_or_log_in_is_refused_at_once(
+    postgres_config: Config, runtime: Config
+) -> None:
+    role, database = runtime.postgres.user, runtime.postgres.db_name
+    for statement, advice in (
+        (f"REVOKE CONNECT ON DATABASE {database} FROM PUBLIC", "GRANT CONNECT"),
+        (f"ALTER ROLE {role} NOLOGIN", "LOGIN"),
+    ):
+        await execute(postgres_config, statement, user="postgres")
+        with pytest.raises(ConfigError, match=f"refuses the connection: .*{advice}"):
+            async with evstore.open(runtime):
+                pytest.fail("it opened")
+
+
+async def test_a_command_that_gets_no_second_connection_says_why_in_one_line(
+    postgres_config: Config, runtime: Config, tmp_path: Path
+) -> None:
+    role = runtime.postgres.user
+    await execute(
+        postgres_config, f"ALTER ROLE {role} CONNECTION LIMIT 1", user="postgres"
+    )
+    done = Command(runtime, tmp_path).process(
+        "log", KUMA_STORE_POSTGRES_CONNECTION_TIMEOUT="1"
+    )
+    assert done.code == 1
+    assert "too many connections for role" in done.err
+    assert len(done.err.splitlines()) == 1
+    assert done.err.startswith("error: ")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+import psycopg
 import pytest
+from psycopg_pool import PoolTimeout
 
 from evstore.config import Config, PostgresConfig
+from evstore.errors import UnavailableError
 from evstore.log.postgres.connections import Connection, parameters
 from evstore.log.postgres.pool import Pool, lifetime_of
 
@@ -185,3 +189,99 @@ async def test_a_check_makes_no_connection_more(postgres_config: Config) -> None
             tasks.cancel_scope.cancel()
         # The one that was being checked may have been replaced.
         await settled(pool, idle=2)
+
+
+async def test_who_gets_no_connection_is_told_why_it_cannot_be_made(
+    postgres_config: Config,
+) -> None:
+    for kept in (-1, 2):
+        async with open_pool(
+            postgres_config,
+            db_name="nowhere",
+            max_idle_connections=kept,
+            connection_timeout=0.3,
+        ) as pool:
+            with pytest.raises(
+                psycopg.OperationalError, match='"nowhere" does not exist'
+            ):
+                await borrow(pool, 1)
+
+
+async def test_who_gets_no_connection_is_told_why_its_session_could_not_begin(
+    postgres_config: Config,
+) -> None:
+    async def configure(connection: Connection) -> None:
+        await connection.execute("SELECT nonsense")
+
+    for kept in (-1, 2):
+        postgres = msgspec.structs.replace(
+            postgres_config.postgres, max_idle_connections=kept, connection_timeout=0.3
+        )
+        pool = Pool(postgres, parameters(postgres, purpose="reader"), configure)
+        await pool.open()
+        with pytest.raises(psycopg.Error, match='"nonsense" does not exist'):
+            await borrow(pool, 1)
+        await pool.aclose()
+
+
+async def test_who_gets_no_connection_is_told_why_there_is_no_password(
+    postgres_config: Config,
+) -> None:
+    def password() -> str:
+        raise LookupError
+
+    for kept in (-1, 2):
+        async with open_pool(
+            postgres_config,
+            password=password,
+            max_idle_connections=kept,
+            connection_timeout=0.3,
+        ) as pool:
+            with pytest.raises(UnavailableError, match="raised LookupError"):
+                await borrow(pool, 1)
+
+
+async def test_an_old_failure_is_not_named_where_all_connections_are_in_use(
+    postgres_config: Config,
+) -> None:
+    failing = iter([LookupError])
+
+    def password() -> str:
+        for error in failing:
+            raise error
+        return str(postgres_config.postgres.password)
+
+    async with (
+        open_pool(
+            postgres_config,
+            password=password,
+            max_open_connections=4,
+            connection_timeout=3,
+        ) as pool,
+        AsyncExitStack() as stack,
+    ):
+        for _ in range(2):
+            await stack.enter_async_context(pool.connection())
+        with pytest.raises(PoolTimeout) as caught:
+            await borrow(pool, 1)
+        assert "LookupError" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kept", [-1, 2])
+async def test_hosts_that_do_not_answer_leave_time_for_the_one_that_does(
+    postgres_config: Config, kept: int
+) -> None:
+    host, port = postgres_config.postgres.host, postgres_config.postgres.port
+    hanging = [socket.create_server((f"127.0.0.{each}", port)) for each in (8, 9)]
+    try:
+        async with open_pool(
+            postgres_config,
+            host=f"127.0.0.8,127.0.0.9,{host}",
+            connection_timeout=2,
+            max_idle_connections=kept,
+        ) as pool:
+            with anyio.fail_after(9):
+                assert len(await borrow(pool, 1)) == 1
+    finally:
+        for each in hanging:
+            each.close()

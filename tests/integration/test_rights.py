@@ -14,6 +14,8 @@ import evstore
 from command import Command
 from doctoring import execute
 from evstore import Key, Store
+from evstore.config import SnapshotsConfig
+from evstore.log import open_log
 from fault.history import adjusted, checked_history, connected, superuser, value
 
 if TYPE_CHECKING:
@@ -66,6 +68,20 @@ async def _looking_back(store: Store) -> None:
     assert (await store.get("Mesh", "default")).spec == {"a": 2}
 
 
+class Counted(evstore.Projection[int]):
+    name = "counted"
+
+    def initial(self) -> int:
+        return 0
+
+    def fold(self, state: int, event: evstore.Event) -> int:
+        return max(state, event.position)
+
+
+async def _viewing(store: Store) -> None:
+    assert store.view(Counted) == store.position
+
+
 async def _watching(store: Store) -> None:
     with anyio.fail_after(10):
         async with aclosing(store.watch(after=0)) as watch:
@@ -88,6 +104,7 @@ STEPS: Final[dict[Callable[[Store], Awaitable[None]], set[str]]] = {
     _leading: {"leadership"},
     _reading: {"get", "list", "head", "position", "identity", "digest"},
     _looking_back: {"events", "history", "diff", "blame", "revert"},
+    _viewing: {"view"},
     _watching: {"watch"},
     _judging: {"verify", "health", "instances"},
 }
@@ -101,7 +118,10 @@ def test_no_operation_is_left_out() -> None:
 async def test_every_operation_works_but_redacting(
     postgres_config: Config, runtime: Config
 ) -> None:
-    async with evstore.open(adjusted(runtime, heartbeat_interval=0.05)) as store:
+    often = adjusted(
+        runtime, heartbeat_interval=0.05, snapshots=SnapshotsConfig(every_events=1)
+    )
+    async with evstore.open(often, projections=[Counted()]) as store:
         for step in STEPS:
             await step(store)
         secret = await store.get("Secret", "key")
@@ -110,6 +130,9 @@ async def test_every_operation_works_but_redacting(
         with pytest.raises(evstore.ConfigError, match="only kuma, the owner"):
             await store.redact("Secret", "key", **why)
         assert await store.head() == head
+    async with open_log(postgres_config) as log:
+        names = {each.stamp.projection for each in await log.snapshots()}
+    assert names == {"resources", "counted"}, "taken at the end"
     async with evstore.open(postgres_config) as store:
         assert (await store.redact("Secret", "key", **why)).fields
         assert (await store.verify()).ok

@@ -234,7 +234,9 @@ def test_hosts_and_socket_folders_are_accepted(host: str) -> None:
     assert load_config(environ=environ).postgres.host == host
 
 
-@pytest.mark.parametrize("host", ["a,", "a, b", "a b", ",", "[::1]", "db:5432/x"])
+@pytest.mark.parametrize(
+    "host", ["a,", "a, b", "a b", ",", "[::1]", "db:5432", "a:1,b:2"]
+)
 def test_what_is_no_host_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="is not a host name"):
         load_config(environ={"KUMA_STORE_POSTGRES_HOST": host})
@@ -256,6 +258,35 @@ def test_credentials_within_a_host_and_long_values_are_not_shown() -> None:
     assert "'postgres://***@db/kuma?xxx" in str(caught.value)
     assert SECRET not in str(caught.value)
     assert len(str(caught.value)) < 320
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"kuma:{SECRET}@db",
+        f"postgres://kuma:{SECRET}/x@db/kuma",
+        f"postgres://kuma:a@{SECRET}@db/kuma",
+        f"postgres://db/kuma?user=kuma&password={SECRET}",
+        f"host=db password={SECRET}",
+        f"host=db PASSWORD = a@{SECRET}",
+    ],
+)
+@pytest.mark.parametrize("name", ["HOST", "PORT", "TLS_MODE"])
+def test_whole_addresses_and_connection_strings_are_shown_without_their_password(
+    name: str, text: str
+) -> None:
+    variable = f"KUMA_STORE_POSTGRES_{name}"
+    with pytest.raises(ConfigError, match=f"{variable}: '.*' is not") as caught:
+        load_config(environ={variable: text})
+    assert SECRET not in str(caught.value)
+
+
+def test_a_key_that_a_missing_space_has_made_of_a_password_is_not_shown(
+    path: Path,
+) -> None:
+    found = complaint(path, f"store: {{postgres: {{password:{SECRET}, port: 1}}}}")
+    assert found.startswith("store.postgres.password:*** (F:1:20): unknown setting")
+    assert SECRET not in found
 
 
 @pytest.mark.parametrize("mode", ["verifyCa", "verifyFull"])

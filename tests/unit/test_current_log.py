@@ -13,12 +13,13 @@ from evstore.codec import body_digest
 from evstore.commit.changes import Redact
 from evstore.commit.live import LiveState
 from evstore.errors import SchemaError
-from evstore.folds.projection import Projections
+from evstore.folds.projections import Projections
 from evstore.log import MemoryLog
 from evstore.log.current import current_log
 from evstore.model import ANY
 from evstore.redaction import redact
 from evstore.schemas import AS_STORED, Schemas, upcaster
+from evstore.snapshots.start import origin_of
 from evstore.watching.tail import Tail
 
 if TYPE_CHECKING:
@@ -174,7 +175,9 @@ async def test_a_state_made_anew_goes_as_far_as_can_be_read(
     lost = History(MemoryLog().genesis)
     lost.transaction(create(key("lost")))
     tail = Tail(1, events_max=10)
-    live = LiveState(log, lost.projections, tail, Schemas([], [nest]))
+    schemas = Schemas([], [nest])
+    origin = origin_of(log, schemas)
+    live = LiveState(log, origin, lost.projections, tail, schemas)
     await live.catch_up()
     assert [record.key for record in live.projections.resources] == [WEB]
     assert live.projections.head == events[0].head

@@ -361,6 +361,15 @@ def test_a_server_that_cannot_be_reached_is_one_check_that_fails(
             "",
         ),
         (
+            "replicas",
+            {
+                "server": server(synchronous_standbys="b"),
+                "standbys": (standby(state=None, synchrony=None),),
+            },
+            "warn",
+            "pg_read_all_stats",
+        ),
+        (
             "dead rows",
             {"tables": (Table(name="evstore.a", live=100, dead=1_050),)},
             "ok",

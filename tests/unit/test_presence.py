@@ -42,15 +42,12 @@ async def test_an_id_is_given_up_while_a_thread_asks(
     assert presence.seconds_left(given_up) == 0
 
 
-async def test_each_heartbeat_tells_the_projections_of_its_moment() -> None:
+async def test_a_heartbeat_tells_the_projections_with_their_fingerprint() -> None:
     log = MemoryLog()
-    live = LiveState(log, Projections(log.genesis), Tail(0, events_max=100))
-    labels = ["resources:1:"]
-    presence = Presence(log, Committer(log, live, Limits()), lambda: labels)
-    await presence._record(boot_microseconds())
-    assert [each.projections for each in await log.instances()] == [("resources:1:",)]
-    labels.append("services:2:ab")
+    origin = Origin(log, lambda: Projections(log.genesis))
+    live = LiveState(log, origin, Projections(log.genesis), Tail(0, events_max=100))
+    presence = Presence(log, Committer(log, live, Limits()), "ab")
     await presence._record(boot_microseconds())
     (seen,) = await log.instances()
-    assert (seen.id, seen.projections) == (presence.id, tuple(labels))
+    assert (seen.id, seen.projections) == (presence.id, ("resources:1:ab",))
     assert seen.knows == 0, "there is no database"

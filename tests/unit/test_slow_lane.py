@@ -15,6 +15,7 @@ from evstore.commit.live import LiveState
 from evstore.commit.slow_lane import SlowLane
 from evstore.commit.waiting import Waiting
 from evstore.config import Limits
+from evstore.errors import ConfigError
 from evstore.folds.projections import Projections
 from evstore.log import InDoubtError, MemoryLog, RejectedError
 from evstore.snapshots.start import Origin
@@ -111,3 +112,28 @@ async def test_what_is_to_go_alone_counts_as_not_sent() -> None:
     await lane.slow.commit()
     await lane.slow.commit()
     assert [each.answer.done() for each in commands] == [True, True]
+
+
+class Locked(MemoryLog):
+    """A log that lets nobody in for a while."""
+
+    refusals = 3
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            message = "the password is refused"
+            raise ConfigError(message)
+        return await super().read_on(after)
+
+
+async def test_why_nobody_learns_what_an_append_came_to_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lane = Lane(Locked())
+    attempt = lane.attempt("first")
+    await lane.slow.pick_up([(attempt, InDoubtError())])
+    assert version(attempt) == 1
+    assert caplog.messages == [
+        "an append without an answer is asked for: the password is refused"
+    ]

@@ -155,6 +155,11 @@ class KubernetesLog:
         """Begin an append at once, unless the cluster has never been reached."""
         return self._connected and self._writer.send(events, after=after, landed=landed)
 
+    @property
+    def overlaps(self) -> bool:
+        """Never: the second is sent when the first stands."""
+        return False
+
     async def restore(
         self, events: Sequence[StoredEvent], *, after: Head, identity: UUID
     ) -> None:

@@ -153,6 +153,11 @@ class PostgresLog:
         """Begin an append at once, unless there is no connection."""
         return self._writer.send(events, after=after, landed=landed)
 
+    @property
+    def overlaps(self) -> bool:
+        """They go out in one pipeline."""
+        return True
+
     def turn(self, after: Head) -> AbstractAsyncContextManager[Turn]:
         """Wait in a fair queue for the right to append next, and read what is new."""
         return self._writer.turn(after)

@@ -45,12 +45,27 @@ class Connection(psycopg.AsyncConnection[tuple[Any, ...]]):
 
     @classmethod
     async def connect(cls, conninfo: str = "", **settings: Any) -> Self:
-        """Connect; a password that is a callable is called for this connection."""
+        """Connect; a password that is a callable is called for this connection.
+
+        What is given as `tried` is told how it ended: pools keep that to themselves.
+        `each` bounds the time for each host: pools would give all that they have.
+        """
+        tried: Callable[[Exception | None], None] | None = settings.pop("tried", None)
+        if each := settings.pop("each", 0):
+            settings["connect_timeout"] = min(each, settings["connect_timeout"])
         password = settings.get("password")
-        if callable(password):
-            seconds: float = settings["connect_timeout"]
-            settings["password"] = await _called(password, seconds)
-        return await super().connect(conninfo, **settings)
+        try:
+            if callable(password):
+                seconds: float = settings["connect_timeout"]
+                settings["password"] = await _called(password, seconds)
+            connection = await super().connect(conninfo, **settings)
+        except Exception as error:
+            if tried is not None:
+                tried(error)
+            raise
+        if tried is not None:
+            tried(None)
+        return connection
 
     @classmethod
     def _connect_gen(cls, *args: Any, **kwargs: Any) -> Generator[Any, Any, Self]:
@@ -102,6 +117,7 @@ async def _called(password: Callable[[], object], seconds: float) -> str:
     try:
         return PASSWORD.text.check(found)
     except ValueError:
+        del found  # tracebacks may show a frame's variables
         message = f"{setting} returned what is not {PASSWORD.allowed(written=True)}"
         raise ConfigError(message) from None
 
@@ -155,9 +171,14 @@ async def connect(
         UnavailableError: the server cannot be reached.
     """
     with translated(config):
-        connection = await Connection.connect(
-            **parameters(config, purpose=purpose), autocommit=True
-        )
+        try:
+            connection = await Connection.connect(
+                **parameters(config, purpose=purpose), autocommit=True
+            )
+        except psycopg.Error as error:
+            # The frames below hold the password, and some reporters of tracebacks print
+            # the variables of every frame.
+            raise error.with_traceback(None)  # noqa: B904 - it is the same error
         try:
             with deadline(connection, config.connection_timeout):
                 await begin_session(connection, settings)

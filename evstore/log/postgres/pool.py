@@ -7,12 +7,14 @@ died meanwhile costs a read nothing but the time of another connection.
 from __future__ import annotations
 
 import random
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import psycopg
-from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool
+from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool, PoolTimeout
+
+from evstore.errors import StoreError
 
 from .connections import Connection, deadline
 
@@ -45,14 +47,22 @@ class Pool:
     ) -> None:
         self._config = config
         self._configure = configure
+        self._failure: Exception | None = None
         # Two at least: a replay may have to read a piece apart while it streams.
         self._largest = max(2, config.max_open_connections - _OUTSIDE_POOL)
         smallest = min(config.min_open_connections, self._largest)
         kept = min(max(config.max_idle_connections, smallest), self._largest)
+        each: int = parameters["connect_timeout"]
         common: dict[str, Any] = {
             "connection_class": Connection,
-            "kwargs": {**parameters, "autocommit": True},
-            "timeout": config.connection_timeout,
+            "kwargs": {
+                **parameters,
+                "autocommit": True,
+                "tried": self._tried,
+                "each": each,
+            },
+            # Of several hosts, all but the last one may not answer.
+            "timeout": config.connection_timeout + each * config.host.count(","),
             "reconnect_timeout": config.connection_timeout,
             "open": False,
             "name": parameters["application_name"],
@@ -63,14 +73,14 @@ class Pool:
                 min_size=smallest,
                 max_size=kept,
                 max_idle=config.max_connection_idle_time or _IDLE_SECONDS,
-                configure=self._begin,
+                configure=self._begin_kept,
                 check=self._check,
                 **common,
             )
         self._passing: AsyncConnectionPool[Connection] | None = None
         if kept < self._largest:
             self._passing = AsyncNullConnectionPool(
-                max_size=self._largest - max(kept, 0), configure=configure, **common
+                max_size=self._largest - max(kept, 0), configure=self._begin, **common
             )
 
     async def open(self) -> None:
@@ -98,9 +108,21 @@ class Pool:
         """Lend a connection that answers.
 
         Raises:
-            psycopg.OperationalError: there was none within `connectionTimeout`.
+            psycopg.OperationalError: there was none within `connectionTimeout` for each
+                host; it says why the last one could not be made, if it could not.
+            StoreError: the password's callable has failed.
         """
-        async with self._choose().connection() as connection:
+        async with AsyncExitStack() as stack:
+            lent = self._choose().connection()
+            try:
+                connection = await stack.enter_async_context(lent)
+            except PoolTimeout as error:
+                failure = self._failure
+                if failure is None:
+                    raise
+                if isinstance(failure, StoreError):
+                    raise type(failure)(str(failure)) from failure
+                raise psycopg.OperationalError(f"{error}: {failure}") from failure
             yield connection
 
     def stats(self) -> dict[str, int]:
@@ -112,6 +134,10 @@ class Pool:
             "readers_wanted": sum(each["requests_waiting"] for each in found),
             "readers_max": self._largest,
         }
+
+    def _tried(self, failure: Exception | None) -> None:
+        # Its frames hold the password, and people may get to see them.
+        self._failure = failure and failure.with_traceback(None)
 
     @property
     def _pools(self) -> list[AsyncConnectionPool[Connection]]:
@@ -128,7 +154,14 @@ class Pool:
         return self._kept if found["pool_available"] or grows else self._passing
 
     async def _begin(self, connection: Connection) -> None:
-        await self._configure(connection)
+        try:
+            await self._configure(connection)
+        except psycopg.Error as error:
+            self._tried(error)
+            raise
+
+    async def _begin_kept(self, connection: Connection) -> None:
+        await self._begin(connection)
         # The pool reads it next, with nothing in between, for this connection alone.
         assert self._kept is not None, "it is its connection"
         self._kept.max_lifetime = lifetime_of(self._config)

@@ -100,11 +100,38 @@ _REFUSALS: Final = (
         "No PostgreSQL server answers there: check store.postgres.host and"
         " store.postgres.port",
     ),
+    *(
+        _Refusal(
+            (f"{method} authentication failed",),
+            "The server asks the operating system who store.postgres.user is: run as"
+            " that user, or say scram-sha-256 in place of"
+            f" {method.lower()} in the server's pg_hba.conf",
+        )
+        for method in ("Peer", "Ident")
+    ),
+    _Refusal(
+        ("authentication failed for user",),
+        "Check store.postgres.user and store.postgres.password, and the method in the"
+        " server's pg_hba.conf",
+    ),
+    _Refusal(
+        ("not permitted to log in",),
+        "Give store.postgres.user the right with ALTER ROLE ... LOGIN, or name another"
+        " role",
+    ),
+    _Refusal(
+        ("permission denied for database",),
+        "Let store.postgres.user in with GRANT CONNECT ON DATABASE, or check"
+        " store.postgres.dbName",
+    ),
     _Refusal(("database", "does not exist"), "Check store.postgres.dbName"),
+    _Refusal(("no such database",), "Check store.postgres.dbName"),
+    _Refusal(("no such user",), "Check store.postgres.user"),
     _Refusal(("role", "does not exist"), "Check store.postgres.user"),
     _Refusal(("certificate",), f"Check the files of {_TLS}"),
 )
-_PASSWORD: Final = "password authentication failed"  # noqa: S105 - the server's text
+# In the words of PostgreSQL, and in those of PgBouncer.
+_PASSWORD: Final = ("password authentication failed", "SASL authentication failed")
 
 
 def advice(text: str, tls: TlsConfig) -> str | None:
@@ -112,7 +139,7 @@ def advice(text: str, tls: TlsConfig) -> str | None:
 
     The advice names settings by their keys in the file.
     """
-    if _PASSWORD in text:
+    if any(words in text for words in _PASSWORD):
         return _password_advice(tls)
     for refusal in _REFUSALS:
         if all(word in text for word in refusal.words):
