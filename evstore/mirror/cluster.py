@@ -94,15 +94,18 @@ class MirrorObjects:
         self._path = collection(client.namespace, RESOURCES)
 
     async def all(self, found: dict[str, Seen]) -> str:
-        """Add to `found` what there is, by name; return from where a watch goes on."""
+        """Add to `found` what there is, by name; return from where a watch goes on.
+
+        Raises:
+            GoneError: it took so long that the server has forgotten when it began.
+        """
         token = ""
         while True:
             query = {"limit": str(PAGE_OBJECTS), "continue": token}
             answer = await self._client.request("GET", self._path, query=query)
-            if answer.status == GONE and answer.explanation().metadata.token:
-                # The rest is as it is now; what changed meanwhile, the watch tells.
-                token = answer.explanation().metadata.token
-                continue
+            if answer.status == GONE:
+                # To go on with newer pages would hide what changed on the older ones.
+                raise GoneError("")
             page = await self._page(answer, query)
             for number, item in enumerate(page.items):
                 found[_name_of(item)] = seen_of(item)
@@ -228,8 +231,11 @@ class Warnings:
         self._path = f"/api/v1/namespaces/{client.namespace}/events"
         self._told: dict[tuple[str, str], dict[str, Any]] = {}
 
-    async def tell(self, name: str, uid: str, reason: str, message: str) -> None:
-        """Record a warning, once more if it has been recorded before."""
+    async def tell(self, name: str, seen: Seen, reason: str, message: str) -> None:
+        """Record a warning about an object as it was seen, however often it is tried.
+
+        Warnings of one reason about one object are counted.
+        """
         now = to_datetime(wall_microseconds()).strftime("%Y-%m-%dT%H:%M:%SZ")
         event = self._told.pop((name, reason), None)
         if event is not None:
@@ -239,7 +245,7 @@ class Warnings:
             if await self._send("PUT", path, event):
                 self._told[name, reason] = event
                 return
-        event = self._event(name, uid, reason, message, now)
+        event = self._event(name, seen, reason, message, now)
         await self._send("POST", self._path, event)
         self._told[name, reason] = event
         if len(self._told) > TOLD_MAX:
@@ -250,18 +256,20 @@ class Warnings:
         answer = await self._client.request(method, path, body=body)
         if method == "PUT" and _is_absent(answer):
             return False
-        self._client.content(answer, decode_bare)
+        if answer.status != CONFLICT:
+            # Else it is there: an answer was lost.
+            self._client.content(answer, decode_bare)
         return True
 
     def _event(
-        self, name: str, uid: str, reason: str, message: str, now: str
+        self, name: str, seen: Seen, reason: str, message: str, now: str
     ) -> dict[str, Any]:
         namespace = self._client.namespace
         return {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{name}.{wall_microseconds():x}",
+                "name": f"{name}.{reason.lower()}.{seen.resource_version}",
                 "namespace": namespace,
             },
             "involvedObject": {
@@ -269,7 +277,7 @@ class Warnings:
                 "kind": KINDS[RESOURCES],
                 "namespace": namespace,
                 "name": name,
-                "uid": uid,
+                "uid": seen.uid,
             },
             "type": "Warning",
             "reason": reason,

@@ -282,7 +282,7 @@ class Keeper:
             missed = before is not None and not before.leaving and not ours
             if missed and self._wanted(name) is not None:
                 assert before is not None
-                await self._warn(name, before.uid, DELETED, "deleted by hand")
+                await self._warn(name, before, DELETED, "deleted by hand")
             self._seen.pop(name, None)
         else:
             seen = content.seen_of(found)
@@ -292,11 +292,11 @@ class Keeper:
                 editor = content.editor_of(found, but=MANAGER)
                 what = "changed" if reason == CHANGED else "created"
                 by = f", last written with {editor}" if editor else ""
-                await self._warn(name, seen.uid, reason, f"{what} by hand{by}")
+                await self._warn(name, seen, reason, f"{what} by hand{by}")
             self._seen[name] = seen
         self._unsure.discard(name)
 
-    async def _warn(self, name: str, uid: str, reason: str, what: str) -> None:
+    async def _warn(self, name: str, seen: Seen, reason: str, what: str) -> None:
         record = self._wanted(name)
         done = (
             f"put back as the log has it, at version {record.version}"
@@ -308,7 +308,7 @@ class Keeper:
         await self._pace.ready()
         self._pace.took()
         try:
-            await self._warnings.tell(name, uid, reason, message)
+            await self._warnings.tell(name, seen, reason, message)
         except ConfigError as error:
             # That we may not tell must not keep us from putting it back.
             self._complain("warnings", error)

@@ -87,11 +87,17 @@ async def kept(
             yield objects
         finally:
             tasks.cancel_scope.cancel()
-    await client.aclose()
+            with anyio.CancelScope(shield=True):
+                await client.aclose()
 
 
 async def shows(cluster: Cluster, wanted: dict[str, int]) -> None:
     await eventually(cluster.shown, lambda shown: shown == wanted)
+
+
+def lists(way: Interference) -> int:
+    """Return how often the whole mirror was listed."""
+    return sum("limit=" in each and "continue=ey" not in each for each in way.requests)
 
 
 async def test_only_the_newest_state_is_written_however_often_it_changed(
@@ -182,6 +188,21 @@ async def test_a_write_without_an_answer_is_looked_into_and_blamed_on_nobody(
     assert cluster.warnings() == []
 
 
+async def test_a_warning_without_an_answer_is_recorded_once(
+    store: Store, way: Interference, config: Config, cluster: Cluster
+) -> None:
+    await store.create("Zone", "a", spec={})
+    async with kept(store, way, config):
+        await shows(cluster, {"a": 1})
+        for count in (1, 2):
+            method = "POST" if count == 1 else "PUT"
+            lost = way.plan(method, "/events", Fault.LOSE_ANSWER)
+            cluster.delete("a")
+            await lost.wait()
+            await shows(cluster, {"a": 1})
+            assert cluster.warnings() == [("DeletedByHand", name_of("Zone//a"), count)]
+
+
 async def test_one_that_the_cluster_refuses_stops_no_other(
     store: Store,
     way: Interference,
@@ -217,6 +238,7 @@ async def test_what_happens_while_no_watch_is_open_is_found(
         await shows(cluster, {"a": 1, "b": 2, "c": 3})
         cluster.delete("c")  # from here on it follows the watch
         await eventually(cluster.warnings, bool)
+        await shows(cluster, {"a": 1, "b": 2, "c": 3})
         gone = Reply(410, body={"code": 410, "reason": "Expired"})
         cut = way.plan("GET", WATCH, Fault.CUT_BEFORE, times=2)
         way.cut_all()
@@ -235,6 +257,7 @@ async def test_what_happens_while_no_watch_is_open_is_found(
         await eventually(cluster.warnings, lambda found: found == expected)
         await eventually(cluster.objects, lambda all_: all_["a"]["spec"] == {"n": 1})
         await shows(cluster, {"a": 1, "b": 2, "c": 3})
+        assert lists(way) == (2 if forgotten else 1)
 
 
 async def test_in_steady_state_nothing_is_listed(
@@ -249,8 +272,7 @@ async def test_in_steady_state_nothing_is_listed(
         await shows(cluster, {"a": 6})
         cluster.delete("a")
         await eventually(cluster.warnings, bool)
-    lists = [each for each in way.requests if "limit=" in each]
-    assert len(lists) == 1
+    assert lists(way) == 1
 
 
 async def test_one_that_falls_behind_the_tail_compares_everything(
@@ -287,3 +309,11 @@ async def test_a_mirror_of_many_pages_is_repaired_whole(
     async with kept(store, way, config) as objects:
         await shows(cluster, wanted)
     assert sorted(objects.writes) == ["create z0 1", "create z5 6", "create z9 10"]
+    for name in ("z1", "z8"):
+        cluster.delete(name)
+    # A list that took too long is begun again.
+    forgotten = way.plan("GET", "continue=ey", Reply(410, body={"code": 410}))
+    async with kept(store, way, config) as objects:
+        await shows(cluster, wanted)
+    assert forgotten.is_set()
+    assert sorted(objects.writes) == ["create z1 2", "create z8 9"]
