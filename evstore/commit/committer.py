@@ -179,7 +179,11 @@ class Committer:
 
     def _gather(self) -> None:
         """Launch when those have come who run in this turn of the event loop."""
-        if not self._gathering and self._fast and len(self._flights) < self._in_flight_max:
+        if (
+            not self._gathering
+            and self._fast
+            and len(self._flights) < self._in_flight_max
+        ):
             self._gathering = True
             asyncio.get_running_loop().call_soon(self._launch)
 
