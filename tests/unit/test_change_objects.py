@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from random import Random
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
@@ -13,7 +14,9 @@ from hypothesis import given, strategies as st
 from events import History, create, creations, genesis, key, update
 from evstore.log.failures import UnreadableError
 from evstore.log.kubernetes import objects
-from evstore.model import StoredEvent
+
+if TYPE_CHECKING:
+    from evstore.model import StoredEvent
 
 IDENTITY = uuid4()
 
