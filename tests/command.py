@@ -49,6 +49,10 @@ class Command:
                 "KUMA_STORE_POSTGRES_USER": config.postgres.user,
                 "KUMA_STORE_POSTGRES_PASSWORD": config.postgres.password,
                 "KUMA_STORE_POSTGRES_DB_NAME": config.postgres.db_name,
+                "KUMA_STORE_KUBERNETES_KUBECONFIG": config.kubernetes.kubeconfig,
+                "KUMA_STORE_KUBERNETES_SYSTEM_NAMESPACE": (
+                    config.kubernetes.system_namespace
+                ),
             }
 
     def __call__(self, *words: str, stdin: str | bytes = b"", **environ: str) -> Done:

@@ -11,19 +11,21 @@ import anyio
 import hypothesis
 import pytest
 
+from apiserver import ApiServer, prepared, running_apiserver
 from evstore.embedded import EmbeddedServer
 from evstore.maintenance import migrate_up
 from pooler import Pooler
 from servers import short_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from evstore.config import Config
 
 _TEMPLATE: Final = "migrated"
 _database_numbers: Final = count(1)
+_namespace_numbers: Final = count(1)
 
 # `ci` runs the same examples each time and judges nothing by the clock; `dev` searches.
 hypothesis.settings.register_profile(
@@ -105,3 +107,29 @@ def _database(server: EmbeddedServer, *, template: str | None) -> Generator[Conf
         yield server.config(name)
     finally:
         server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def apiserver() -> Iterator[ApiServer]:
+    """Return the session's API server, whose kinds and roles are installed."""
+    with running_apiserver() as running:
+        prepared(running)
+        yield running
+
+
+@pytest.fixture
+def namespaces(apiserver: ApiServer) -> Callable[[], Config]:
+    """Return a maker of namespaces, which gives the configuration of each."""
+
+    def make() -> Config:
+        name = f"test-{next(_namespace_numbers)}"
+        apiserver.create("/api/v1/namespaces", {"metadata": {"name": name}})
+        return apiserver.config(name)
+
+    return make
+
+
+@pytest.fixture
+def kubernetes_config(namespaces: Callable[[], Config]) -> Config:
+    """Return the configuration of an empty namespace of the test's own."""
+    return namespaces()

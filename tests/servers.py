@@ -63,7 +63,7 @@ class DebianServer:
         self.data: Final = folder / "data"
         self._user = _DEBIAN_USER if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
-        self.port: Final = _free_port()
+        self.port: Final = free_port()
         self.own(folder)
 
     def own(self, *paths: Path) -> None:
@@ -172,7 +172,7 @@ def debian_programs() -> Path:
     return max(found, key=lambda path: float(path.parent.name))
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

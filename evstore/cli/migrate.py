@@ -13,6 +13,7 @@ from .options import AppName, Output
 from .output.migrating import (
     note_left_out,
     plan_document,
+    print_kinds,
     print_plan,
     print_report,
     print_status,
@@ -78,15 +79,15 @@ def up(
 ) -> None:
     """Apply the migrations that are new, and rebuild projections.
 
-    Each migration runs in a transaction of its own. Says `migrated to version N` or `already at version N`. Any number of these
-    may run at the same time. A migration that an instance seen in the last minute could not live with is refused, unless with
-    --force; `plan` names both.
+    Each migration runs in a transaction of its own; into a cluster the kinds are installed that the log needs. Says `migrated to
+    version N` or `already at version N`. Any number of these may run at the same time. A migration that an instance seen in the
+    last minute could not live with is refused, unless with --force; `plan` names both.
 
     Then the projections of --app are folded, so that a start need not: those that only other code has stored, and those that
     are far behind. Ctrl-C stores what is folded by then, and the next run goes on from there. Exit code 1 where one stops.
     """
     program = app_of(app)
-    config = _database(context)
+    config = _migrated(context)
     try:
         report = run(lambda: _up(config, program, force=force))
     except KeyboardInterrupt:
@@ -181,7 +182,10 @@ def status(
     from evstore.maintenance import migration_status
 
     program = app_of(app)
-    config = _database(context)
+    config = _migrated(context)
+    if config.type == "kubernetes":
+        _status_of_cluster(config, output, check=check)
+        return
     found = run(lambda: migration_status(config, app=program))
     if output is Format.TABLE:
         print_status(found)
@@ -190,6 +194,25 @@ def status(
     dirty = any(each.dirty for each in found.applied)
     if check and (found.pending or dirty or found.due):
         raise typer.Exit(1)
+
+
+@app.command()
+def manifests(
+    context: typer.Context,
+    account: Annotated[
+        str,
+        typer.Option(help="Service account, in the log's namespace, of the instances."),
+    ] = "kuma-control-plane",
+) -> None:
+    """Print kinds and roles of a cluster, for `kubectl apply`.
+
+    No cluster is reached. The role of the runtime can append and read, and neither change nor remove what was appended; the
+    role of the owner, for restoring and redacting, is bound to nobody.
+    """
+    from evstore.maintenance import cluster_manifests
+
+    config = config_of(context)
+    print(cluster_manifests(config, account=account), end="")
 
 
 @app.command()
@@ -224,6 +247,24 @@ def grant(
         print(f"granted to {printable(role)}")
     else:
         print("\n".join(statements))
+
+
+def _status_of_cluster(config: Config, output: Format, *, check: bool) -> None:
+    from evstore.maintenance import cluster_status
+
+    found = run(lambda: cluster_status(config))
+    if output is Format.TABLE:
+        print_kinds(found)
+    else:
+        for each in found:
+            print_document({"name": each.name, "version": each.version}, output)
+    if check and any(each.version == 0 for each in found):
+        raise typer.Exit(1)
+
+
+def _migrated(context: typer.Context) -> Config:
+    config = config_of(context)
+    return config if config.type == "kubernetes" else _database(context)
 
 
 def _database(context: typer.Context) -> Config:

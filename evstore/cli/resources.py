@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evstore.model import SECRET_TYPES
+
 from .input.manifests import default_mesh
 from .input.times import past_moment
 from .options import (
@@ -281,7 +283,7 @@ def _labels(labels: dict[str, str]) -> str:
 def _fields(resource: Resource[Any], show_secrets: bool) -> list[tuple[str, str]]:
     from .yaml_text import dump
 
-    hidden = resource.type in documents.SECRET_TYPES and not show_secrets
+    hidden = resource.type in SECRET_TYPES and not show_secrets
     spec = documents.masked(resource.spec) if hidden else resource.spec
     created = documents.local_time(resource.created_at)
     modified = documents.local_time(resource.modified_at)

@@ -106,9 +106,11 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 def quiet(config: Config) -> Config:
     """Return the configuration for a command, which is no instance of its own.
 
-    A command leaves neither heartbeat nor snapshot behind, does not wait for a server
-    that is down, and warns where nothing survives it.
+    A command leaves neither heartbeat nor snapshot behind, mirrors nothing, does not
+    wait for a server that is down, and warns where nothing survives it.
     """
+    from evstore.config import MirrorConfig
+
     if config.type == "memory":
         say(f"warning: {_VOLATILE}")
     config = prompt(config)
@@ -117,7 +119,8 @@ def quiet(config: Config) -> Config:
         heartbeat_interval=0,
         snapshots=msgspec.structs.replace(config.evstore.snapshots, every_events=0),
     )
-    return msgspec.structs.replace(config, evstore=evstore)
+    kubernetes = msgspec.structs.replace(config.kubernetes, mirror=MirrorConfig())
+    return msgspec.structs.replace(config, evstore=evstore, kubernetes=kubernetes)
 
 
 def prompt(config: Config) -> Config:

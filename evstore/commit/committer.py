@@ -64,6 +64,7 @@ class Committer:
 
     def __init__(self, log: Log, live: LiveState, limits: Limits) -> None:
         self._log = log
+        self._in_flight_max = IN_FLIGHT_MAX if log.overlaps else 1
         self._live = live
         self._limits = limits
         self._queue = Waiting(limits)
@@ -136,7 +137,9 @@ class Committer:
         )
         self._queue.put(pending)
         if not self._flights:
-            self._launch()
+            # Where others are being gathered, this one is as well.
+            if not self._gathering:
+                self._launch()
         elif len(self._queue) >= SECOND_FROM:
             self._gather()
         return await pending.answer
@@ -176,14 +179,18 @@ class Committer:
 
     def _gather(self) -> None:
         """Launch when those have come who run in this turn of the event loop."""
-        if not self._gathering and self._fast and len(self._flights) < IN_FLIGHT_MAX:
+        if (
+            not self._gathering
+            and self._fast
+            and len(self._flights) < self._in_flight_max
+        ):
             self._gathering = True
             asyncio.get_running_loop().call_soon(self._launch)
 
     def _launch(self) -> None:
         """Decide what waits and send it, as far as that takes no waiting."""
         self._gathering = False
-        while self._fast and self._queue and len(self._flights) < IN_FLIGHT_MAX:
+        while self._fast and self._queue and len(self._flights) < self._in_flight_max:
             waiting = len(self._queue)
             if self._flights and waiting < SECOND_FROM:
                 return
@@ -191,7 +198,8 @@ class Committer:
                 self._leave_fast_lane()
                 return
             count = min(waiting, self._limits.batch_commands_max)
-            if not self._flights and waiting >= 2 * SECOND_FROM:
+            overlapping = self._in_flight_max > 1
+            if overlapping and not self._flights and waiting >= 2 * SECOND_FROM:
                 # Half of them now: the server works on these while we decide the rest.
                 count = min(count, (waiting + 1) // 2)
             self._send(self._queue.take(count))

@@ -215,12 +215,39 @@ class PostgresConfig(Section, frozen=True, kw_only=True):
         ]
 
 
+class MirrorConfig(Section, frozen=True, kw_only=True):
+    """The current state as objects that `kubectl` shows."""
+
+    enabled: Annotated[
+        bool,
+        Field(
+            Flag(), "Show the current state as objects, for `kubectl`; secrets aside."
+        ),
+    ] = False
+    rate: Annotated[
+        int, Field(Whole(1, 1_000), "Most writes of such objects a second.")
+    ] = 20
+
+
 class KubernetesConfig(Section, frozen=True, kw_only=True):
-    """The cluster that the control plane runs in."""
+    """The cluster that the control plane runs in, or the one that a file names."""
 
     system_namespace: Annotated[
         str, Field(NAMESPACE, "Namespace that holds the log.")
     ] = "kuma-system"
+    kubeconfig: Annotated[
+        str,
+        Field(
+            TEXT,
+            "File that says how the cluster is reached; empty: as the service account of"
+            " the pod that this runs in.",
+        ),
+    ] = ""
+    context: Annotated[
+        str,
+        Field(TEXT, "Context of that file; empty: the one that it calls current."),
+    ] = ""
+    mirror: MirrorConfig = msgspec.field(default_factory=MirrorConfig)
 
 
 class UpsertConfig(Section, frozen=True, kw_only=True):
@@ -303,7 +330,11 @@ class EvstoreConfig(Section, frozen=True, kw_only=True):
 
     actor: Annotated[str, Field(TEXT, "Actor of the commands that name none.")] = ""
     notify: Annotated[
-        bool, Field(Flag(), "Wake other instances with NOTIFY; if not, they poll.")
+        bool,
+        Field(
+            Flag(),
+            "Hear of appends at once, by NOTIFY or by a watch of the cluster; if not, poll.",
+        ),
     ] = True
     poll_interval: Annotated[
         float,

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, assert_never
 
 from evstore.config import StoreType
-from evstore.errors import ConfigError
 
 from .contract import Log, Turn
+from .extras import extra
 from .failures import (
     AppendError,
     BusyError,
@@ -53,7 +53,7 @@ async def open_log(config: Config) -> AsyncGenerator[Log]:
     """Open the log that `config` names.
 
     Raises:
-        ConfigError: this store type is not there.
+        ConfigError: a setting is wrong, or the extra of this store type is missing.
         SchemaError: the database is not at the version that this program needs.
         UnavailableError: the database cannot be reached.
     """
@@ -66,7 +66,10 @@ async def open_log(config: Config) -> AsyncGenerator[Log]:
             async with open_postgres(config) as log:
                 yield log
         case StoreType.KUBERNETES:
-            message = "store.type: the kubernetes store is not part of this release"
-            raise ConfigError(f"{message}; use memory or postgres")
+            with extra("kubernetes"):
+                from .kubernetes import open_kubernetes  # noqa: PLC0415 - an extra
+
+            async with open_kubernetes(config) as log:
+                yield log
         case _:
             assert_never(config.type)

@@ -102,6 +102,15 @@ class Log(Protocol):
         """
         ...
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether the server works on two appends at a time.
+
+        Where not, the second one sent only waits for the first, and one that is larger
+        is faster than two.
+        """
+        ...
+
     def turn(self, after: Head) -> AbstractAsyncContextManager[Turn]:
         """Wait in a fair queue for the right to append next, and read what is new.
 

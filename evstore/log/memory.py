@@ -7,7 +7,6 @@ Several stores of one process and event loop may share one.
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - an append lands in the loop's next turn
-from bisect import bisect_right
 from contextlib import asynccontextmanager, suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -20,10 +19,10 @@ from evstore.clock import to_datetime, to_microseconds, wall_microseconds
 from evstore.codec import body_digest, genesis_hash
 from evstore.errors import DivergedError
 from evstore.model import ANY, Filter, Head, Operation, StoredEvent
-from evstore.tally import tally
 
-from .contract import CHUNK_EVENTS, SNAPSHOTS_KEPT
+from .contract import SNAPSHOTS_KEPT
 from .failures import HeadMovedError
+from .ledger import Ledger
 from .shapes import AuditedEvent, Instance, Snapshot, Stamp
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
         AsyncGenerator,
         AsyncIterable,
         Callable,
-        Iterator,
         Sequence,
     )
     from uuid import UUID
@@ -45,8 +43,7 @@ class MemoryLog:
     def __init__(self) -> None:
         self.identity: UUID = uuid4()
         self.genesis = Head(position=0, hash=genesis_hash(self.identity), time=0)
-        self._events: list[StoredEvent] = []
-        self._positions: dict[str, list[int]] = {}
+        self._ledger = Ledger(self.genesis)
         self._instances: dict[UUID, Instance] = {}
         self._snapshots: dict[UUID, tuple[Snapshot, list[bytes]]] = {}
         self._saving = anyio.Lock()
@@ -59,22 +56,16 @@ class MemoryLog:
 
     async def head(self) -> Head:
         """Return the last place in the log."""
-        return self._head
-
-    @property
-    def _head(self) -> Head:
-        return self._events[-1].head if self._events else self.genesis
+        return self._ledger.head
 
     async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
         """Add whole transactions directly after `after`: all of them, or none."""
         self._append(events, after)
 
     def _append(self, events: Sequence[StoredEvent], after: Head) -> None:
-        if self._head != after:
+        if self._ledger.head != after:
             raise HeadMovedError
-        for event in events:
-            self._events.append(event)
-            self._positions.setdefault(event.key, []).append(event.position)
+        self._ledger.extend(events)
         self._grown.set()
         self._grown = anyio.Event()
 
@@ -83,10 +74,11 @@ class MemoryLog:
     ) -> None:
         """Add whole transactions as they were; an empty log takes over `identity`."""
         if identity != self.identity:
-            if self._events or after.position:
+            if len(self._ledger) or after.position:
                 raise HeadMovedError
             self.identity = identity
             self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
+            self._ledger = Ledger(self.genesis)
         self._append(events, after)
 
     def send(
@@ -107,6 +99,11 @@ class MemoryLog:
                 landed(None)
 
         asyncio.get_running_loop().call_soon(land)
+        return True
+
+    @property
+    def overlaps(self) -> bool:
+        """As far as a list can tell: it holds nobody up."""
         return True
 
     @asynccontextmanager
@@ -131,35 +128,22 @@ class MemoryLog:
 
     async def read_on(self, after: Head) -> list[StoredEvent]:
         """Return whole transactions after a place, some thousands of events at most."""
-        if await self.place(after.position) != after:
+        if self._ledger.place(after.position) != after:
             message = f"the log has no event {after.position} with this hash"
             raise DivergedError(message)
-        events = self._events[after.position : after.position + CHUNK_EVENTS]
-        if not events:
-            return []
-        return self._events[after.position : events[-1].commit]
+        return self._ledger.following(after.position)
 
     async def place(self, position: int) -> Head | None:
         """Return the place at a position, None where the log has not got there."""
-        return self._place(position)
-
-    def _place(self, position: int) -> Head | None:
-        if position == 0:
-            return self.genesis
-        if position > len(self._events):
-            return None
-        return self._events[position - 1].head
+        return self._ledger.place(position)
 
     async def locate(self, time: int) -> Head:
         """Return the last place whose time is not after `time`."""
-        index = bisect_right(self._events, time, key=lambda event: event.time)
-        return self._events[index - 1].head if index else self.genesis
+        return self._ledger.locate(time)
 
     async def commit_of(self, position: int) -> Head | None:
         """Return the place at the end of the transaction that `position` is part of."""
-        if not 0 < position <= len(self._events):
-            return await self.place(position)
-        return await self.place(self._events[position - 1].commit)
+        return self._ledger.commit_of(position)
 
     async def read(
         self,
@@ -171,43 +155,10 @@ class MemoryLog:
         limit: int | None = None,
     ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield events with `after < position <= until`, in chunks, in order."""
-        chunk: list[StoredEvent] = []
-        left = limit
-        for event in self._range(after, until, where, reverse=reverse):
-            if left == 0:
-                break
-            if not where.accepts(event):
-                continue
-            chunk.append(event)
-            left = None if left is None else left - 1
-            if len(chunk) == CHUNK_EVENTS:
-                yield chunk
-                chunk = []
-                await anyio.lowlevel.checkpoint()
-        if chunk:
+        async for chunk in self._ledger.read(
+            after=after, until=until, where=where, reverse=reverse, limit=limit
+        ):
             yield chunk
-
-    def _range(
-        self, after: int, until: int | None, where: Filter, *, reverse: bool
-    ) -> Iterator[StoredEvent]:
-        """Yield the events that can be meant; one key's own are found by its index."""
-        events = self._events
-        if None not in (where.type, where.mesh, where.name):
-            places = self._positions.get(f"{where.type}/{where.mesh}/{where.name}", [])
-            first = bisect_right(places, after)
-            last = len(places) if until is None else bisect_right(places, until)
-            indexes = [position - 1 for position in places[first:last]]
-            for index in reversed(indexes) if reverse else indexes:
-                yield events[index]
-        elif reverse:
-            top = len(events) if until is None else min(until, len(events))
-            for index in range(top - 1, after - 1, -1):
-                yield events[index]
-        else:
-            index = after
-            while index < (len(events) if until is None else min(until, len(events))):
-                yield events[index]
-                index += 1
 
     async def replay(
         self, *, after: int, until: int
@@ -237,50 +188,38 @@ class MemoryLog:
         self, position: int, *, body: bytes, salt: bytes, before: bytes, announced: int
     ) -> bool:
         """Replace body and salt of an event; keep the digest of what was there first."""
-        assert announced <= len(self._events), "it was announced before"
-        event = self._events[position - 1]
+        assert announced <= len(self._ledger), "it was announced before"
+        event = self._ledger.event(position)
         digest = body_digest(event.salt, event.body)
         if digest != before:
             return False
-        self._events[position - 1] = msgspec.structs.replace(
-            event,
-            body=msgspec.Raw(body),
-            salt=salt,
-            body_digest=event.body_digest or digest,
+        self._ledger.replace(
+            msgspec.structs.replace(
+                event,
+                body=msgspec.Raw(body),
+                salt=salt,
+                body_digest=event.body_digest or digest,
+            )
         )
         return True
 
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key at or before `until`."""
-        return [
-            event
-            for key in self._positions
-            if where.accepts_key(key)
-            and (event := self._last_of(key, until)) is not None
-        ]
-
-    def _last_of(self, key: str, until: int) -> StoredEvent | None:
-        places = self._positions.get(key, [])
-        for position in reversed(places[: bisect_right(places, until)]):
-            event = self._events[position - 1]
-            if event.operation is not Operation.REDACTED:
-                return event
-        return None
+        return self._ledger.latest(where=where, until=until)
 
     async def previous(
         self, places: Sequence[tuple[str, int]]
     ) -> list[StoredEvent | None]:
         """Return for each key and position the last event of the key before it."""
-        return [self._last_of(key, position - 1) for key, position in places]
+        return self._ledger.previous(places)
 
     async def pick(self, positions: Sequence[int]) -> list[StoredEvent]:
         """Return the events at these positions, in order of position."""
-        top = len(self._events)
-        return [self._events[each - 1] for each in sorted(positions) if each <= top]
+        return self._ledger.pick(positions)
 
     async def activity(self, *, after: int, until: int, top: int) -> Activity:
         """Count the events in a range."""
-        return tally(self._range(after, until, ANY, reverse=False), top=top)
+        return self._ledger.activity(after=after, until=until, top=top)
 
     async def storage(self) -> None:
         """There is no disk."""
@@ -295,7 +234,7 @@ class MemoryLog:
 
     async def wait(self, after: int, *, seconds: float) -> None:
         """Return when there may be events after `after`, at the latest in `seconds`."""
-        if len(self._events) > after:
+        if len(self._ledger) > after:
             return
         with suppress(TimeoutError), anyio.fail_after(seconds):
             await self._grown.wait()
@@ -360,10 +299,10 @@ class MemoryLog:
     def _keep(
         self, stamp: Stamp, parts: list[bytes], code_version: str
     ) -> Snapshot | None:
-        place = self._place(stamp.head.position)
+        place = self._ledger.place(stamp.head.position)
         if stamp.log != self.identity or place != stamp.head:
             return None
-        since = self._events[stamp.head.position :]
+        since = self._ledger.since(stamp.head.position)
         if any(event.operation is Operation.REDACTED for event in since):
             return None
         snapshot = Snapshot(

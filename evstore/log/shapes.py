@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime  # noqa: TC003 - msgspec resolves them when it decodes
+from uuid import UUID  # noqa: TC003
 
 import msgspec
 
-from evstore.model import StoredEvent
-
-if TYPE_CHECKING:
-    from datetime import datetime
-    from uuid import UUID
-
-    from evstore.model import Head
+from evstore.model import Head, StoredEvent
 
 
 class AuditedEvent(StoredEvent, frozen=True, gc=False, array_like=True):

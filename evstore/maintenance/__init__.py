@@ -1,5 +1,6 @@
 """Work that needs no open store: migrations, snapshots, rights, a doctor, proof, statistics."""
 
+from .cluster import cluster_manifests, cluster_status
 from .comparing import (
     Discrepancy,
     ProjectionCheck,
@@ -54,6 +55,8 @@ __all__ = [
     "Verdict",
     "VerifiedSnapshot",
     "anchor",
+    "cluster_manifests",
+    "cluster_status",
     "create_snapshots",
     "doctor",
     "drop_snapshots",

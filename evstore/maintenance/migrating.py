@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from evstore.config import StoreType
 from evstore.instances.instance import CODE_VERSION
+from evstore.log.extras import extra
 from evstore.snapshots.rebuild import Rebuilding
 
 from .database import database_of
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from evstore.app import App
     from evstore.config import Config
     from evstore.log import Instance, Snapshot
+    from evstore.log.kubernetes.migrations import Kind
     from evstore.log.postgres.migrating import Found, LeftBehind
     from evstore.log.postgres.migrations import Applied, Migration
     from evstore.snapshots.rebuild import Due, Rebuilt
@@ -35,13 +38,16 @@ if TYPE_CHECKING:
 class MigrationReport(msgspec.Struct, frozen=True, kw_only=True):
     """What `migrate_up` did: the migrations it applied, and the version now.
 
+    `applied` are migrations of a database, or the kinds that a cluster was given.
     `rebuilt` are the projections that were due, those that have stopped among them.
     `left_out` are labels that running instances or snapshots have, and that only their
     own program could rebuild, where no app was given. `position` is how far the log was
     folded, `head` how far it was to be: less where it was to end before.
+
+    `applied` are migrations of a database, or the kinds that a cluster was given.
     """
 
-    applied: list[Migration]
+    applied: Sequence[Migration | Kind]
     version: int
     rebuilt: list[Rebuilt] = []
     left_out: tuple[str, ...] = ()
@@ -142,6 +148,8 @@ async def migrate_up(
     those before it are applied. Instances are looked at in the transaction of the
     migration; one that starts in the same moment is not seen.
 
+    Into a cluster the kinds are installed that this program needs; that hurts nobody.
+
     Rebuilt are the projections of `app`, and the built-in one, that only other code has
     stored, or that a start would have to replay as many events for as lie between two
     snapshots (`everyEvents`, else 10,000). Nothing but their snapshots is written; those
@@ -151,12 +159,14 @@ async def migrate_up(
 
     Raises:
         InvalidError: what the app declares cannot be used; nothing was done.
-        ConfigError: the store type has nothing to migrate.
+        ConfigError: the store type has nothing to migrate, or we may not.
         SchemaError: the database is dirty or newer, an applied file has changed,
             running instances would be left behind, or an event is in a shape that the
             app does not know.
         UnavailableError: the database cannot be reached, or no snapshot be kept.
     """
+    if config.type is StoreType.KUBERNETES:
+        return await _install(config)
     from evstore.log.postgres import migrating  # noqa: PLC0415 - psycopg loads slowly
 
     database = database_of(config)
@@ -180,6 +190,17 @@ async def migrate_up(
             position=rebuilding.position,
             head=rebuilding.head,
         )
+
+
+async def _install(config: Config) -> MigrationReport:
+    with extra("kubernetes"):
+        from evstore.log.kubernetes import (  # noqa: PLC0415 - an extra
+            manifests,
+            migrations,
+        )
+
+    done = await migrations.migrate(config)
+    return MigrationReport(applied=done, version=manifests.SCHEMA_VERSION)
 
 
 async def migration_plan(config: Config, *, app: App | None = None) -> MigrationPlan:

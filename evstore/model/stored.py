@@ -19,6 +19,8 @@ REVERTS = "reverts"
 # The types whose resources are the store's own: callers can read their events, no more.
 LEASE_TYPE = "EvstoreLease"
 RESERVED_TYPES = frozenset({LEASE_TYPE})
+# The types whose specs are not shown where anybody could look.
+SECRET_TYPES = frozenset({"Secret", "GlobalSecret"})
 
 
 class Operation(enum.StrEnum):

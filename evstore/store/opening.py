@@ -29,6 +29,8 @@ from .facade import Store
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
+    from evstore.mirror.mirror import Mirror
+
 
 @asynccontextmanager
 async def open(  # noqa: A001 - evstore.open reads as it should
@@ -111,6 +113,9 @@ async def open_with(
         tasks.start_soon(presence.run, config.evstore.heartbeat_interval)
         tasks.start_soon(leaderships.run)
         tasks.start_soon(snapshotter.run)
+        mirror = _mirror(config, committer, tail)
+        if mirror is not None:
+            tasks.start_soon(mirror.run)
         if definitions:
             tasks.start_soon(Refolder(log, live).run)
         try:
@@ -121,3 +126,12 @@ async def open_with(
                 await committer.aclose(seconds=limits.append_timeout)
                 await snapshotter.aclose(seconds=limits.append_timeout)
                 await presence.aclose()
+
+
+def _mirror(config: Config, committer: Committer, tail: Tail) -> Mirror | None:
+    """Return what shows the current state in the cluster, where that is wanted."""
+    if config.type is not StoreType.KUBERNETES or not config.kubernetes.mirror.enabled:
+        return None
+    from evstore.mirror.mirror import Mirror  # noqa: PLC0415 - an extra
+
+    return Mirror(config, resources=lambda: committer.projections.resources, tail=tail)

@@ -23,7 +23,7 @@ def _unchanged(body: dict[str, Any]) -> dict[str, Any]:
 
 
 # "current": as programs see it that declare upcasters, of types that are not there.
-@pytest.fixture(params=["memory", "current", "postgres", "pooled"])
+@pytest.fixture(params=["memory", "current", "postgres", "pooled", "kubernetes"])
 def config(request: pytest.FixtureRequest) -> Config:
     if request.param in {"memory", "current"}:
         return Config()

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 LONG_SECONDS = 30
 # Nothing is heard through a pooler: there, waiting only ends at its time-out.
-HEARING = pytest.mark.parametrize("config", ["memory", "postgres"], indirect=True)
+HEARING = pytest.mark.parametrize(
+    "config", ["memory", "postgres", "kubernetes"], indirect=True
+)
 
 
 async def test_reading_on_gives_what_follows_and_then_nothing(

@@ -8,6 +8,7 @@ import pytest
 
 from events import History, creations
 from evstore.log import MemoryLog
+from evstore.log.postgres import PostgresLog
 
 if TYPE_CHECKING:
     from evstore.log import Log
@@ -29,7 +30,7 @@ async def test_positions_that_the_log_has_not_got_are_left_out(
     assert await log.pick([2, 3, 2**63 - 1, 2**70]) == history.events[1:]
 
 
-@pytest.mark.parametrize("config", ["memory", "postgres"], indirect=True)
+@pytest.mark.parametrize("config", ["memory", "postgres", "kubernetes"], indirect=True)
 async def test_connections_are_counted_where_there_is_a_server(
     log: Log, history: History
 ) -> None:
@@ -42,6 +43,8 @@ async def test_connections_are_counted_where_there_is_a_server(
         return
     assert found is not None
     assert found.writer
-    assert 1 <= found.readers <= found.readers_max
+    # An API server is asked over connections that come and go.
+    least = 1 if isinstance(log, PostgresLog) else 0
+    assert least <= found.readers <= found.readers_max
     assert found.readers_wanted == 0
     assert found.listener in (True, False)

@@ -51,10 +51,11 @@ class Backend:
         return open_with(self.config, AS_STORED)
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=["memory", "postgres", "kubernetes"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
-    if request.param == "postgres":
-        return Backend(request.param, request.getfixturevalue("postgres_config"))
+    if request.param != "memory":
+        config = request.getfixturevalue(f"{request.param}_config")
+        return Backend(request.param, config)
     log = MemoryLog()
 
     @asynccontextmanager

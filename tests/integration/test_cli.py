@@ -88,7 +88,7 @@ def test_help_loads_nothing_slow() -> None:
     ("environ", "message"),
     [
         ({"KUMA_STORE_TYPE": "foo"}, "KUMA_STORE_TYPE: 'foo' is not memory, postgres"),
-        ({"KUMA_STORE_TYPE": "kubernetes"}, "not part of this release"),
+        ({"KUMA_STORE_TYPE": "kubernetes"}, "kubeconfig is empty, and this is no pod"),
         ({"KUMA_STORE_POSTGRES_PORT": "1"}, "cannot be used now"),
         ({"KUMA_STORE_POSTGRES_DB_NAME": "none"}, 'database "none" does not exist'),
     ],

@@ -9,6 +9,7 @@ import pytest
 import evstore
 from doctoring import execute
 from evstore.log import MemoryLog, Stamp
+from evstore.log.kubernetes import KubernetesLog
 from evstore.log.postgres import PostgresLog
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ async def test_they_are_gone_before_the_body_is(
     async with backend.open() as store:
         version = await create(store)
         with monkeypatch.context() as patch:
-            for log in (MemoryLog, PostgresLog):
+            for log in (MemoryLog, PostgresLog, KubernetesLog):
                 patch.setattr(log, "redact", die)
             with pytest.raises(DiedError):
                 await redact(store, version)

@@ -10,6 +10,7 @@ import pytest
 import evstore
 from evstore import maintenance
 from evstore.log import MemoryLog, open_log
+from evstore.log.kubernetes import KubernetesLog
 from evstore.log.postgres import PostgresLog
 from fault.history import connected, superuser, value
 
@@ -298,7 +299,7 @@ def dying() -> Iterator[pytest.MonkeyPatch]:
         raise DiedError
 
     with pytest.MonkeyPatch.context() as patch:
-        for log in (MemoryLog, PostgresLog):
+        for log in (MemoryLog, PostgresLog, KubernetesLog):
             patch.setattr(log, "redact", die)
         yield patch
 
@@ -335,7 +336,11 @@ async def test_two_redactions_at_once_both_come_about(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second one's body was made of a body that is gone when its turn comes."""
-    log = PostgresLog if backend.name == "postgres" else MemoryLog
+    log = {
+        "memory": MemoryLog,
+        "postgres": PostgresLog,
+        "kubernetes": KubernetesLog,
+    }[backend.name]
     real = log.redact
     async with backend.open() as store, backend.open() as other:
         first = await create(store)

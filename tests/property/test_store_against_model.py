@@ -421,3 +421,28 @@ def test_a_store_in_postgresql_does_what_the_model_does(
             phases=[Phase.generate],
         ),
     )
+
+
+@pytest.mark.slow
+def test_a_store_in_kubernetes_does_what_the_model_does(
+    namespaces: Callable[[], Config],
+) -> None:
+    class InKubernetes(StoreMachine):
+        restarts = True
+
+        @property
+        def config(self) -> Config:  # type: ignore[override]
+            if not hasattr(self, "_config"):
+                self._config = namespaces()
+            return self._config
+
+    run_state_machine_as_test(
+        InKubernetes,
+        settings=settings(
+            max_examples=8,
+            stateful_step_count=25,
+            deadline=None,
+            # A namespace an example: shrinking would make hundreds.
+            phases=[Phase.generate],
+        ),
+    )

@@ -94,6 +94,14 @@ SAMPLES = {
     "store.kubernetes.systemNamespace": Sample(
         "KUBERNETES_SYSTEM_NAMESPACE", "mesh-system", "mesh-system"
     ),
+    "store.kubernetes.kubeconfig": Sample(
+        "KUBERNETES_KUBECONFIG", "/etc/kube/config", "/etc/kube/config"
+    ),
+    "store.kubernetes.context": Sample("KUBERNETES_CONTEXT", "east", "east"),
+    "store.kubernetes.mirror.enabled": Sample(
+        "KUBERNETES_MIRROR_ENABLED", "true", value=True
+    ),
+    "store.kubernetes.mirror.rate": Sample("KUBERNETES_MIRROR_RATE", "5", 5),
     "store.upsert.conflictRetryBaseBackoff": Sample(
         "UPSERT_CONFLICT_RETRY_BASE_BACKOFF", "50ms", 0.05
     ),

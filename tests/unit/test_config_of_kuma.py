@@ -116,7 +116,11 @@ def test_every_setting_is_kumas_or_stands_among_our_own() -> None:
         for setting in SETTINGS
         if not setting.key.startswith(f"{ROOT}.evstore.")
     }
-    added = {"POSTGRES_PASSWORD_FILE"}
+    added = {
+        "POSTGRES_PASSWORD_FILE",
+        "KUBERNETES_KUBECONFIG",
+        "KUBERNETES_CONTEXT",
+    }
     without_effect = {
         "POSTGRES_DRIVER_NAME",
         "POSTGRES_MAX_LIST_QUERY_ELEMENTS",

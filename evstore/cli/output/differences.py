@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import orjson
 
+from evstore.model import SECRET_TYPES
 from evstore.values.diff import Difference, readable
 
-from .documents import MASK, SECRET_TYPES, key_document
+from .documents import MASK, key_document
 from .tables import printable
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
     from evstore.model import Event, Key, Resource
 
-SECRET_TYPES: Final = frozenset({"Secret", "GlobalSecret"})
 MASK: Final = "***"
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from evstore.log import Instance
+    from evstore.log.kubernetes.migrations import Kind
     from evstore.maintenance import (
         MigrationPlan,
         MigrationReport,
@@ -178,6 +179,15 @@ def note_left_out(labels: Sequence[str]) -> None:
     if labels:
         named = ", ".join(printable(short_label(each)) for each in labels)
         say(f"note: left to the program that folds it, give its --app: {named}")
+
+
+def print_kinds(kinds: Sequence[Kind]) -> None:
+    """Print the kinds of a cluster as a table."""
+    rows = [
+        (each.name, str(each.version), "installed" if each.version else "missing")
+        for each in kinds
+    ]
+    print_table([Column(title) for title in ("KIND", "VERSION", "STATE")], rows)
 
 
 def plan_document(plan: MigrationPlan) -> dict[str, Any]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from evstore.background import background
-from evstore.clock import OffsetClock, boot_microseconds
+from evstore.clock import OffsetClock
 from evstore.codec import genesis_hash
-from evstore.errors import UnavailableError
+from evstore.log.patience import patiently
 from evstore.log.shapes import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresLog", "open_postgres"]
 
-logger = logging.getLogger(__name__)
-
-START_PAUSES: Final = (0.1, 0.2, 0.5, 1.0)
-
 
 @asynccontextmanager
 async def open_postgres(config: Config) -> AsyncGenerator[PostgresLog]:
@@ -54,7 +49,9 @@ async def open_postgres(config: Config) -> AsyncGenerator[PostgresLog]:
         UnavailableError: the database cannot be reached.
         ConfigError: the server refuses us.
     """
-    identity = await _patiently(config)
+    identity = await patiently(
+        lambda: _begin(config), seconds=config.evstore.limits.start_timeout
+    )
     async with background() as tasks:
         log = PostgresLog(config, identity)
         try:
@@ -68,24 +65,6 @@ async def open_postgres(config: Config) -> AsyncGenerator[PostgresLog]:
             log.listener.close()
             with anyio.CancelScope(shield=True):
                 await log.aclose()
-
-
-async def _patiently(config: Config) -> UUID:
-    """Begin as soon as the server can be used, and return the identity of the log."""
-    seconds = config.evstore.limits.start_timeout
-    limit = boot_microseconds() + int(seconds * 1e6)
-    failures = 0
-    while True:
-        try:
-            return await _begin(config)
-        except UnavailableError as error:
-            pause = START_PAUSES[min(failures, len(START_PAUSES) - 1)]
-            if boot_microseconds() + pause * 1e6 > limit:
-                raise
-            if not failures:
-                logger.warning("trying again for %g s: %s", seconds, error)
-            failures += 1
-            await anyio.sleep(pause)
 
 
 async def _begin(config: Config) -> UUID:
@@ -173,6 +152,11 @@ class PostgresLog:
     ) -> bool:
         """Begin an append at once, unless there is no connection."""
         return self._writer.send(events, after=after, landed=landed)
+
+    @property
+    def overlaps(self) -> bool:
+        """They go out in one pipeline."""
+        return True
 
     def turn(self, after: Head) -> AbstractAsyncContextManager[Turn]:
         """Wait in a fair queue for the right to append next, and read what is new."""

@@ -1,0 +1,109 @@
+"""Where the cluster is and who we are there: a kubeconfig, or the pod's account."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import anyio
+from aiohttp import ClientError
+from kubernetes_asyncio import config as _untyped
+from kubernetes_asyncio.client import Configuration
+from yaml import YAMLError
+
+from evstore.errors import ConfigError, UnavailableError
+
+if TYPE_CHECKING:
+    from evstore.config import KubernetesConfig
+
+_SETTING = "store.kubernetes.kubeconfig"
+_config: Any = _untyped  # its functions tell no types
+
+
+async def load_access(config: KubernetesConfig) -> Configuration:
+    """Return address, certificates and credentials, read anew.
+
+    An exec plugin that the kubeconfig names is run.
+
+    Raises:
+        ConfigError: the file, the context or the pod's account is not there or is wrong.
+        UnavailableError: a server that the credentials come from does not answer.
+    """
+    access = Configuration()
+    # The library's own default is that of the process, which others may have set.
+    access.host = ""
+    if config.kubeconfig:
+        await _from_file(config, access)
+    else:
+        _from_pod(access)
+    return access
+
+
+async def _from_file(config: KubernetesConfig, access: Configuration) -> None:
+    path = await anyio.Path(config.kubeconfig).expanduser()
+    if not await path.is_file():
+        message = f"{_SETTING}: there is no file {config.kubeconfig}"
+        raise ConfigError(message)
+    try:
+        await _config.load_kube_config(
+            config_file=str(path),
+            context=config.context or None,
+            client_configuration=access,
+            persist_config=False,
+        )
+    except (ClientError, TimeoutError) as error:
+        message = f"{_SETTING}: cannot get credentials: {error}"
+        raise UnavailableError(message) from error
+    except (
+        *(_untyped.ConfigException, YAMLError, OSError),
+        *(ValueError, TypeError, KeyError, AttributeError, AssertionError),
+    ) as error:
+        # What is wrong with the file is told in many ways; values may be secrets.
+        reason = str(error) if isinstance(error, _untyped.ConfigException) else ""
+        context = f", context {config.context!r}" if config.context else ""
+        message = f"{_SETTING}: {config.kubeconfig}{context} cannot be used"
+        raise ConfigError(f"{message}: {reason}" if reason else message) from error
+    if not access.host:
+        message = f"{_SETTING}: {config.kubeconfig} names no server"
+        raise ConfigError(message)
+
+
+def _from_pod(access: Configuration) -> None:
+    try:
+        _config.load_incluster_config(client_configuration=access)
+    except (_untyped.ConfigException, OSError) as error:
+        message = f"{_SETTING} is empty, and this is no pod with an account: {error}"
+        raise ConfigError(message) from error
+
+
+def tls_context(access: Configuration) -> ssl.SSLContext:
+    """Return what a server is checked by, with our certificate if we have one.
+
+    Raises:
+        ConfigError: a certificate or key cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=access.ssl_ca_cert or None)
+        if access.cert_file:
+            context.load_cert_chain(access.cert_file, keyfile=access.key_file)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        message = f"store.kubernetes: a certificate cannot be used: {error}"
+        raise ConfigError(message) from error
+    if not access.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def proxy_of(access: Configuration) -> str | None:
+    """Return the proxy of the kubeconfig, or else of the environment."""
+    if access.proxy:
+        found: str = access.proxy
+        return found
+    host = access.host or ""
+    address = urlsplit(host)
+    if proxy_bypass(address.hostname or ""):
+        return None
+    return getproxies().get(address.scheme)

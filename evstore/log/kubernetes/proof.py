@@ -1,0 +1,80 @@
+"""What is stored, unchecked, and the one change of it: bodies that are redacted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from evstore.codec import body_digest
+from evstore.log.contract import CHUNK_EVENTS
+from evstore.log.shapes import AuditedEvent
+
+from . import objects
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from evstore.model import StoredEvent
+
+    from .feed import Feed
+    from .shelf import Shelf
+
+
+async def audit(
+    shelf: Shelf, *, after: int, until: int
+) -> AsyncGenerator[list[AuditedEvent]]:
+    """Yield what the cluster has in a range, not our copy; see the log's contract."""
+    if after >= until:
+        return
+    async for page in shelf.changes():
+        for change in page:
+            position = objects.position_of(change)
+            if position > until:
+                return
+            if position:
+                events = await shelf.events(change)
+                found = [_audited(e) for e in events if after < e.position <= until]
+                for start in range(0, len(found), CHUNK_EVENTS):
+                    yield found[start : start + CHUNK_EVENTS]
+
+
+def _audited(event: StoredEvent) -> AuditedEvent:
+    return AuditedEvent(**msgspec.structs.asdict(event), stored_size=event.size)
+
+
+async def redact(  # noqa: PLR0913 - what is replaced, where, and by what
+    shelf: Shelf,
+    feed: Feed,
+    position: int,
+    *,
+    body: bytes,
+    salt: bytes,
+    before: bytes,
+    announced: int,
+) -> bool:
+    """Write the change that holds an event anew; see the log's contract."""
+    await feed.refresh()
+    assert announced <= feed.head.position, "it was announced before"
+    while True:
+        change = await feed.change_with(position)
+        if change is None:
+            return False
+        events = await shelf.events(change)
+        index = position - events[0].position
+        event = events[index]
+        digest = body_digest(event.salt, event.body)
+        if digest != before:
+            return False
+        events[index] = msgspec.structs.replace(
+            event,
+            body=msgspec.Raw(body),
+            salt=salt,
+            body_digest=event.body_digest or digest,
+        )
+        if await shelf.replace(change, events):
+            break
+    now = await feed.change_with(position)
+    if now is not None:
+        feed.copy.renew(await shelf.events(now))
+    return True

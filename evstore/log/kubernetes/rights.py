@@ -1,0 +1,86 @@
+"""What our account may do, asked of the API server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from evstore.errors import ConfigError
+
+from .objects import CHANGES, CHUNKS, GROUP, LOGS, SNAPSHOTS
+
+if TYPE_CHECKING:
+    from .client import Client
+
+_PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+# Nothing that runs a control plane, restores or redacts needs these.
+_UNWANTED: Final = (("delete", CHANGES), ("deletecollection", CHANGES))
+
+
+class _Verdict(msgspec.Struct):
+    allowed: bool = False
+
+
+class _Review(msgspec.Struct):
+    status: _Verdict
+
+
+_decode: Final = msgspec.json.Decoder(_Review).decode
+
+
+async def may(client: Client, verb: str, plural: str) -> bool:
+    """Whether our account may do this to objects of the log's namespace."""
+    attributes = {
+        "group": GROUP,
+        "resource": plural,
+        "verb": verb,
+        "namespace": client.namespace,
+    }
+    body = msgspec.json.encode(
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+    )
+    answer = await client.request("POST", _PATH, body=body)
+    return client.content(answer, _decode).status.allowed
+
+
+async def unguarded(client: Client) -> list[str]:
+    """Return the rights of our account that only a compaction should have."""
+    return [
+        f"this account may {verb} {plural}.{GROUP}"
+        for verb, plural in _UNWANTED
+        if await may(client, verb, plural)
+    ]
+
+
+async def check_redactor(client: Client) -> None:
+    """Check that our account may redact.
+
+    Raises:
+        ConfigError: it has not got the rights of the owner.
+    """
+    needed = (("update", CHANGES), ("delete", CHUNKS), ("delete", SNAPSHOTS))
+    for verb, plural in needed:
+        await _require(client, verb, plural, "redacting")
+
+
+async def check_restorer(client: Client) -> None:
+    """Check that our account may give the log another identity.
+
+    Raises:
+        ConfigError: it has not got the rights of the owner.
+    """
+    await _require(client, "update", LOGS, "restoring into an empty log")
+
+
+async def _require(client: Client, verb: str, plural: str, purpose: str) -> None:
+    if not await may(client, verb, plural):
+        message = (
+            f"store.kubernetes: we may not {verb} {plural}.{GROUP} in namespace "
+            f"{client.namespace}: {purpose} takes the role evstore-owner"
+        )
+        raise ConfigError(f'{message}; "evstore migrate manifests" prints it')

@@ -1,0 +1,295 @@
+"""Reading and writing the objects of the log, one request or a few at a time."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Final
+from uuid import UUID, uuid4
+
+import anyio
+import msgspec
+
+from evstore.errors import StoreError, UnavailableError
+from evstore.log.failures import (
+    AppendError,
+    HeadMovedError,
+    RejectedError,
+    UnreadableError,
+)
+
+from . import objects
+from .client import (
+    CONFLICT,
+    GONE,
+    NOT_FOUND,
+    TOO_LARGE,
+    UNPROCESSABLE,
+    Answer,
+    Client,
+    GoneError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+
+    from evstore.model import StoredEvent
+
+PAGE_BYTES: Final = 8 * 1024 * 1024
+PAGE_OBJECTS_MAX: Final = 500
+CHUNKS_AT_ONCE: Final = 4
+# Only name, uid and version of an object come.
+BARE: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+BARE_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_REFUSED: Final = (TOO_LARGE, UNPROCESSABLE, 400)
+_ALREADY_EXISTS: Final = "AlreadyExists"
+
+
+class Shelf:
+    """The objects of one namespace."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def path(self, plural: str, name: str = "") -> str:
+        """Return the path of a kind of object, or of one."""
+        path = objects.collection(self._client.namespace, plural)
+        return f"{path}/{name}" if name else path
+
+    # Identity.
+
+    async def identity(self) -> UUID:
+        """Return the identity that the log has; give it one where it has none.
+
+        That of the first change counts more than that of the object: an empty log that
+        is restored takes over the other identity with its first change.
+        """
+        name = objects.IDENTITY
+        while True:
+            answer = await self._client.request("GET", self.path(objects.LOGS, name))
+            if answer.status != NOT_FOUND:
+                break
+            await self._create_identity(answer)
+        found = self._client.content(answer, objects.decode_log)
+        first = await self.change(1)
+        return UUID(first.spec.log if first is not None else found.spec.identity)
+
+    async def _create_identity(self, missing: Answer) -> None:
+        if missing.explanation().reason != "NotFound":
+            raise self._client.refusal(missing)  # there is not even such a kind
+        body = objects.document(
+            objects.LOGS, objects.IDENTITY, {"identity": str(uuid4())}
+        )
+        answer = await self._client.request("POST", self.path(objects.LOGS), body=body)
+        if answer.status != CONFLICT:
+            self._checked(answer)
+
+    async def become(self, identity: UUID) -> None:
+        """Write down the identity that was taken over.
+
+        Raises:
+            ConfigError: we may not.
+        """
+        path = self.path(objects.LOGS, objects.IDENTITY)
+        while True:
+            found = self._checked(await self._client.request("GET", path))
+            version = objects.decode_log(found.body).metadata.resource_version
+            spec = {"identity": str(identity)}
+            body = objects.document(
+                objects.LOGS, objects.IDENTITY, spec, resourceVersion=version
+            )
+            answer = await self._client.request("PUT", path, body=body)
+            if answer.status != CONFLICT:
+                self._checked(answer)
+                return
+
+    # Changes.
+
+    async def change(self, position: int) -> objects.Change | None:
+        """Return the change that begins at a position, as it is now; None if none."""
+        path = self.path(objects.CHANGES, objects.name_of(position))
+        answer = await self._client.request("GET", path)
+        if answer.status == NOT_FOUND:
+            return None
+        return self._client.content(answer, objects.decode_change)
+
+    async def uid(self, position: int) -> str | None:
+        """Return what tells the change at a position from any other of that name."""
+        path = self.path(objects.CHANGES, objects.name_of(position))
+        answer = await self._client.request("GET", path, accept=BARE)
+        if answer.status == NOT_FOUND:
+            return None
+        return self._client.content(answer, objects.decode_bare).metadata.uid
+
+    async def changes(self) -> AsyncGenerator[list[objects.Change]]:
+        """Yield all changes by name, in pages, as of one moment if that can be had.
+
+        A server that has forgotten the moment in between goes on by name, with newer
+        ones: a change that was there is never left out, nor comes twice.
+        """
+        token, limit = "", PAGE_OBJECTS_MAX // 10
+        while True:
+            query = {"limit": str(limit)} | ({"continue": token} if token else {})
+            answer = await self._client.request(
+                "GET", self.path(objects.CHANGES), query=query
+            )
+            if answer.status == GONE:
+                token = answer.explanation().metadata.token
+                if not token:
+                    message = "the list of changes broke off"
+                    raise UnavailableError(message)
+                continue
+            page = self._client.content(answer, objects.decode_changes)
+            yield page.items
+            token = page.metadata.token
+            if not token:
+                return
+            limit = _next_limit(limit, len(answer.body))
+
+    async def moment(self) -> str:
+        """Return the version of the list of changes now: where a watch can begin."""
+        answer = await self._client.request(
+            "GET", self.path(objects.CHANGES), query={"limit": "1"}, accept=BARE_LIST
+        )
+        return self._client.content(
+            answer, objects.decode_bares
+        ).metadata.resource_version
+
+    async def events(self, change: objects.Change) -> list[StoredEvent]:
+        """Return the events of a change, wherever they are.
+
+        Raises:
+            UnreadableError: it holds none, or a chunk is missing or damaged.
+        """
+        spec = change.spec
+        if not spec.chunks:
+            return objects.unpack(change, spec.payload)
+        names = [part.name for part in spec.chunks]
+        payloads = await self.chunks(objects.CHUNKS, names)
+        if [objects.digest_of(each or "") for each in payloads] != [
+            part.digest for part in spec.chunks
+        ]:
+            raise UnreadableError(objects.position_of(change))
+        return objects.unpack(change, "".join(each or "" for each in payloads))
+
+    async def create(
+        self, events: Sequence[StoredEvent], *, after: bytes, log: UUID
+    ) -> objects.Metadata:
+        """Create the change of an append: it stands with its answer, whole.
+
+        Raises:
+            HeadMovedError: there is one that begins at this position.
+            RejectedError: the server can never keep it.
+            LostError: nobody knows.
+        """
+        packed = objects.pack(events, after=after, log=log)
+        spec = packed.spec
+        if packed.pieces:
+            spec = await self._with_chunks(packed)
+        body = objects.document(objects.CHANGES, objects.name_of(spec.first), spec)
+        answer = await self._client.request(
+            "POST", self.path(objects.CHANGES), body=body
+        )
+        status = answer.explanation() if not answer.ok else None
+        if status is not None and status.reason == _ALREADY_EXISTS:
+            raise HeadMovedError
+        if status is not None and answer.status in _REFUSED:
+            raise RejectedError(status.message)
+        return self._client.content(answer, objects.decode_bare).metadata
+
+    async def replace(
+        self, change: objects.Change, events: Sequence[StoredEvent]
+    ) -> bool:
+        """Write a change anew with other bodies; False where it is not as it was."""
+        log = UUID(change.spec.log)
+        packed = objects.pack(events, after=bytes.fromhex(change.spec.after), log=log)
+        spec = await self._with_chunks(packed) if packed.pieces else packed.spec
+        name, version = change.metadata.name, change.metadata.resource_version
+        body = objects.document(objects.CHANGES, name, spec, resourceVersion=version)
+        path = self.path(objects.CHANGES, name)
+        answer = await self._client.request("PUT", path, body=body)
+        if answer.status == CONFLICT:
+            return False
+        self._checked(answer)
+        for part in change.spec.chunks:
+            await self.remove(objects.CHUNKS, part.name)
+        return True
+
+    # Chunks, and whatever else.
+
+    async def _with_chunks(self, packed: objects.Packed) -> objects.ChangeSpec:
+        names = await self.store_chunks(objects.CHUNKS, packed.pieces)
+        parts = [
+            objects.Part(name, objects.digest_of(piece))
+            for name, piece in zip(names, packed.pieces, strict=True)
+        ]
+        return msgspec.structs.replace(packed.spec, chunks=parts)
+
+    async def store_chunks(self, plural: str, payloads: Sequence[str]) -> list[str]:
+        """Create a chunk object of each payload, under random names."""
+        names = [secrets.token_hex(16) for _ in payloads]
+
+        async def store(index: int) -> None:
+            spec = {"payload": payloads[index]}
+            body = objects.document(plural, names[index], spec)
+            self._checked(
+                await self._client.request("POST", self.path(plural), body=body)
+            )
+
+        await _together(store, len(names))
+        return names
+
+    async def chunks(self, plural: str, names: Sequence[str]) -> list[str | None]:
+        """Return the payloads of chunk objects; None for one that is not there."""
+        found: list[str | None] = [None] * len(names)
+
+        async def fetch(index: int) -> None:
+            answer = await self._client.request("GET", self.path(plural, names[index]))
+            if answer.status != NOT_FOUND:
+                content = self._client.content(answer, objects.decode_chunk)
+                found[index] = content.spec.payload
+
+        await _together(fetch, len(names))
+        return found
+
+    async def remove(self, plural: str, name: str) -> bool:
+        """Delete an object; return whether it was there."""
+        answer = await self._client.request("DELETE", self.path(plural, name))
+        if answer.status == NOT_FOUND:
+            return False
+        self._checked(answer)
+        return True
+
+    def _checked(self, answer: Answer) -> Answer:
+        if answer.ok:
+            return answer
+        error = self._client.refusal(answer)
+        if isinstance(error, GoneError):
+            raise UnavailableError(str(error)) from error
+        raise error
+
+
+async def _together(work: Callable[[int], Awaitable[None]], count: int) -> None:
+    """Do something for each index, a few at a time; raise what went wrong first."""
+    failures: list[Exception] = []
+    indexes = iter(range(count))
+
+    async def share() -> None:
+        for index in indexes:
+            if failures:
+                return
+            try:
+                await work(index)
+            except (AppendError, StoreError) as error:
+                failures.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(min(CHUNKS_AT_ONCE, count)):
+            tasks.start_soon(share)
+    if failures:
+        raise failures[0]
+
+
+def _next_limit(limit: int, size: int) -> int:
+    """Return how many objects to ask for next, so that a page has some MB."""
+    wanted = limit * PAGE_BYTES // max(size, 1)
+    return max(1, min(wanted, limit * 10, PAGE_OBJECTS_MAX))

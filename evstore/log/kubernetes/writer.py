@@ -1,0 +1,107 @@
+"""The writer: appends one after the other, each one object that is there or is not.
+
+The API server has no order between two requests, so the second of two appends in flight
+is sent when the first stands: never is there an object past the end of the log.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from evstore.errors import DivergedError, StoreError
+from evstore.log.failures import AppendError, HeadMovedError, InDoubtError
+
+from .client import LostError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from anyio.abc import TaskGroup
+
+    from evstore.model import Head, StoredEvent
+
+    from .feed import Feed
+    from .shelf import Shelf
+
+
+class _Flight:
+    """An append that was begun and has not landed, or how it did."""
+
+    def __init__(self) -> None:
+        self.landed = anyio.Event()
+        self.failed = False
+
+
+class Writer:
+    """Appends to the log that a feed follows."""
+
+    def __init__(self, shelf: Shelf, feed: Feed, tasks: TaskGroup) -> None:
+        self._shelf = shelf
+        self._feed = feed
+        self._tasks = tasks
+        self._last: _Flight | None = None
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Append; see the log's contract."""
+        if self._feed.head.position < after.position:
+            await self._feed.refresh()  # another instance has got further than we
+        await self._feed.ensure_confirmed()
+        if self._feed.head != after:
+            raise HeadMovedError
+        log = self._feed.copy.identity
+        try:
+            metadata = await self._shelf.create(events, after=after.hash, log=log)
+        except LostError as error:
+            raise InDoubtError(str(error)) from error
+        if self._feed.head != after:
+            return  # the watch was quicker
+        try:
+            self._feed.adopt(events, metadata)
+        except DivergedError as error:
+            raise InDoubtError(str(error)) from error
+
+    def send(
+        self,
+        events: Sequence[StoredEvent],
+        *,
+        after: Head,
+        landed: Callable[[Exception | None], None],
+    ) -> bool:
+        """Begin an append; the one before it must land first."""
+        flight = _Flight()
+        before, self._last = self._last, flight
+        if before is not None and before.landed.is_set():
+            before = None
+        self._tasks.start_soon(self._fly, events, after, before, flight, landed)
+        return True
+
+    async def _fly(
+        self,
+        events: Sequence[StoredEvent],
+        after: Head,
+        before: _Flight | None,
+        flight: _Flight,
+        landed: Callable[[Exception | None], None],
+    ) -> None:
+        error: Exception | None = InDoubtError("the log was closed meanwhile")
+        try:
+            if before is not None:
+                await before.landed.wait()
+            error = await self._outcome(events, after, before)
+        finally:
+            flight.failed = error is not None
+            flight.landed.set()
+            landed(error)
+
+    async def _outcome(
+        self, events: Sequence[StoredEvent], after: Head, before: _Flight | None
+    ) -> Exception | None:
+        if before is not None and before.failed:
+            return HeadMovedError()
+        try:
+            await self.append(events, after=after)
+        except (AppendError, StoreError) as error:
+            return error
+        return None

@@ -1,0 +1,185 @@
+"""`evstore` with a cluster, and kubectl beside it, as an operator has them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from apiserver import ApiServer, running_apiserver
+from command import Command
+from servers import unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from evstore.config import Config
+
+NAMES = [
+    f"{name}.evstore.dev"
+    for name in (
+        *("changes", "chunks", "logs", "snapshots", "snapshotchunks"),
+        "resources",
+    )
+]
+
+
+class Kubectl:
+    """Runs kubectl as the administrator of one namespace."""
+
+    def __init__(self, config: Config) -> None:
+        self._words = [
+            "kubectl",
+            f"--kubeconfig={config.kubernetes.kubeconfig}",
+            f"--namespace={config.kubernetes.system_namespace}",
+            f"--cache-dir={config.kubernetes.kubeconfig}-cache",
+        ]
+
+    def __call__(self, *words: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [*self._words, *words],
+            input=stdin,
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def kubectl(config: Config) -> Kubectl:
+    if shutil.which("kubectl") is None:
+        unavailable("no kubectl: apt-get install -y kubernetes-client")
+    return Kubectl(config)
+
+
+@pytest.fixture
+def bare() -> Iterator[ApiServer]:
+    """Return an API server that knows nothing of evstore."""
+    with running_apiserver() as running:
+        yield running
+
+
+@pytest.fixture
+def command(config: Config, tmp_path: Path) -> Command:
+    return Command(config, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_migrate_up_installs_the_kinds_once(bare: ApiServer, tmp_path: Path) -> None:
+    config = bare.config("default", role="admin")
+    migrate = Command(config, tmp_path)
+    refused = migrate("log")
+    assert refused.code == 1
+    assert "changes.evstore.dev is at version 0" in refused.err
+    assert 'Run "evstore migrate up"' in refused.err
+    missing = migrate("migrate", "status", "--check", "-o", "json")
+    assert missing.code == 1
+    assert missing.documents == [{"name": name, "version": 0} for name in NAMES]
+    assert migrate("migrate", "up").out == "migrated to version 1\n"
+    assert migrate("migrate", "up").out == "already at version 1\n"
+    status = migrate("migrate", "status", "--check")
+    assert status.code == 0
+    assert status.out.count("installed") == len(NAMES)
+    assert migrate("log").code == 0
+    # An older one, as another release may have left it, is brought up to date.
+    definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{NAMES[0]}"
+    _, found = bare.request("GET", definition)
+    del found["metadata"]["annotations"]
+    found["spec"]["versions"][0]["additionalPrinterColumns"] = []
+    assert bare.request("PUT", definition, found)[0] == 200
+    assert "changes.evstore.dev is at version 0" in migrate("log").err
+    done = migrate("migrate", "up", "-o", "json")
+    assert done.documents == [{"version": 1, "applied": [NAMES[0]]}]
+    _, found = bare.request("GET", definition)
+    assert len(found["spec"]["versions"][0]["additionalPrinterColumns"]) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_kubectl_applies_what_is_printed(bare: ApiServer, tmp_path: Path) -> None:
+    config = bare.config("kuma-system", role="admin")
+    bare.create("/api/v1/namespaces", {"metadata": {"name": "kuma-system"}})
+    printed = Command(None, tmp_path)("migrate", "manifests", "--account", "mine")
+    assert printed.code == 0
+    kubectl(config)("apply", "-f", "-", stdin=printed.out)
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all(printed.out))
+    subjects = [each["subjects"] for each in documents if "subjects" in each]
+    mine = {"kind": "ServiceAccount", "name": "mine", "namespace": "kuma-system"}
+    assert subjects == [[mine], [mine]]
+    assert Command(config, tmp_path)("migrate", "up").out == "already at version 1\n"
+
+
+def test_the_role_of_the_mirror_is_bound_where_that_is_switched_on(
+    tmp_path: Path,
+) -> None:
+    def bound(**environ: str) -> list[str]:
+        printed = Command(None, tmp_path)("migrate", "manifests", **environ)
+        documents: list[dict[str, Any]] = list(yaml.safe_load_all(printed.out))
+        roles = {each["metadata"]["name"] for each in documents if "rules" in each}
+        assert "evstore-mirror" in roles
+        return [each["roleRef"]["name"] for each in documents if "roleRef" in each]
+
+    switched_on = bound(KUMA_STORE_KUBERNETES_MIRROR_ENABLED="true")
+    assert set(switched_on) - set(bound()) == {"evstore-mirror"}
+
+
+def test_kubectl_shows_position_time_actor_and_summary(
+    config: Config, command: Command
+) -> None:
+    manifest = (
+        "type: Zone\nname: west\nspec: {}\n---\ntype: Zone\nname: east\nspec: {}\n"
+    )
+    applied = command("apply", "--actor", "alice", "-f", "-", stdin=manifest)
+    assert applied.code == 0, applied.err
+    title, line = kubectl(config)("get", "changes").splitlines()
+    assert title.split() == ["NAME", "POSITION", "TIME", "ACTOR", "SUMMARY"]
+    name, position, _, actor, *summary = line.split()
+    assert (name, position, actor) == (f"{1:020}", "2", "alice")
+    assert summary[0] == "created"
+    assert summary[-3:] == ["and", "1", "more"]
+
+
+def test_the_commands_work_as_with_any_store(command: Command) -> None:
+    manifest = "type: Zone\nname: west\nspec: {a: 1}\n"
+    assert command("apply", "-f", "-", stdin=manifest).code == 0
+    assert command("log", "-o", "json").documents[0]["operation"] == "created"
+    assert command("get", "Zone", "west", "-o", "json").documents[0]["spec"] == {"a": 1}
+    assert command("verify").code == 0
+    assert command("delete", "Zone", "west").code == 0
+    assert command("stats").code == 0
+
+
+def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['aiohttp'] = None\nfrom evstore.cli import app; app()"
+    )
+    for words in (["log"], ["migrate", "up"], ["migrate", "manifests"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words],
+            capture_output=True,
+            check=False,
+            text=True,
+            env=Command(None, tmp_path).environ(KUMA_STORE_TYPE="kubernetes"),
+        )
+        assert done.returncode == 1
+        assert "pip install 'evstore[kubernetes]'" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_memory_and_postgres_do_not_load_it() -> None:
+    script = (
+        "import sys, evstore, evstore.cli, evstore.maintenance\n"
+        "names = ('aiohttp', 'kubernetes_asyncio', 'evstore.log.kubernetes')\n"
+        "print([name for name in names if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+    assert done.stdout == "[]\n"

@@ -1,0 +1,202 @@
+"""Watches that end, tokens that expire, pages that come: no gap and no repeat."""
+
+from __future__ import annotations
+
+import base64
+import json
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import evstore
+from events import History, create, creations, everything, key
+from evstore.log import open_log
+from evstore.log.kubernetes import feed, shelf
+from kube.interference import Fault, Interference, Reply
+
+if TYPE_CHECKING:
+    from apiserver import ApiServer
+    from evstore.config import Config
+    from evstore.log import Log
+
+WATCH = "watch=1"
+SECONDS = 10
+
+
+async def appended(log: Log, history: History, name: str) -> None:
+    after = history.head
+    await log.append(creations(history, [name]), after=after)
+
+
+async def heard(log: Log, position: int) -> None:
+    """Wait until the watch has brought a position; nothing is asked for by name."""
+    with anyio.fail_after(SECONDS):
+        await log.wait(position - 1, seconds=SECONDS)
+
+
+async def test_a_watch_brings_what_another_instance_appends(
+    log: Log, other: Log, way: Interference, history: History
+) -> None:
+    await appended(other, history, "a")
+    await heard(log, 1)
+    asked = len(way.requests)
+    for name in "bcd":
+        await appended(other, history, name)
+    await heard(log, 4)
+    assert way.requests[asked:] == []
+
+
+async def test_a_watch_that_is_dropped_is_begun_again_where_it_was(
+    log: Log, other: Log, way: Interference, history: History
+) -> None:
+    await appended(other, history, "a")
+    await heard(log, 1)
+    way.cut_all()
+    await appended(other, history, "b")
+    await heard(log, 2)
+    assert await everything(log) == history.events
+
+
+async def test_a_server_that_refuses_for_a_while_is_followed_again(
+    log: Log, other: Log, way: Interference, history: History
+) -> None:
+    await appended(other, history, "a")
+    await heard(log, 1)
+    way.refuse(refusing=True)
+    for name in "bc":
+        await appended(other, history, name)
+    way.refuse(refusing=False)
+    await heard(log, 3)
+    assert await everything(log) == history.events
+
+
+GONE: dict[str, Any] = {
+    "kind": "Status",
+    "reason": "Expired",
+    "message": "too old resource version",
+    "code": 410,
+}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(410, body=GONE),
+        Reply(200, body={"type": "ERROR", "object": GONE}),
+        Reply(504, body={"message": "Too large resource version", "code": 504}),
+        Reply(200, body={"type": "nonsense"}),
+    ],
+    ids=["410", "410 inside", "too large", "nonsense"],
+)
+async def test_a_watch_whose_beginning_is_forgotten_begins_now_without_a_gap(
+    log: Log, other: Log, way: Interference, history: History, reply: Reply
+) -> None:
+    await appended(other, history, "a")
+    await heard(log, 1)
+    asked = len(way.requests)
+    refused = way.plan("GET", WATCH, reply)
+    way.cut_all()
+    await appended(other, history, "b")
+    with anyio.fail_after(SECONDS):
+        await refused.wait()
+    await appended(other, history, "c")
+    await heard(log, 3)
+    assert await everything(log) == history.events
+    # From a moment, and by name: the log is not listed again.
+    lists = [each for each in way.requests[asked:] if "limit=" in each]
+    assert all(each.endswith("limit=1") for each in lists)
+
+
+async def test_the_first_list_comes_in_pages(
+    config: Config, log: Log, way: Interference, history: History
+) -> None:
+    for number in range(120):
+        await appended(log, history, f"n{number}")
+    asked = len(way.requests)
+    async with open_log(way.config(config)) as opened:
+        assert await everything(opened) == history.events
+    pages = [each for each in way.requests[asked:] if "?limit=" in each]
+    pages = [each for each in pages if not each.endswith("limit=1")]
+    assert ["continue=" in each for each in pages] == [False, True]
+
+
+async def test_a_list_whose_moment_is_forgotten_goes_on_by_name(
+    apiserver: ApiServer,
+    config: Config,
+    log: Log,
+    way: Interference,
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(30):
+        await appended(log, history, f"n{number}")
+    monkeypatch.setattr(shelf, "PAGE_OBJECTS_MAX", 100)
+    path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
+    _, page = apiserver.request("GET", f"{path}/changes?limit=10")
+    # What an API server sends along with 410: to go on after that name, as of now.
+    body = GONE | {"metadata": {"continue": inconsistent(page)}}
+    expired = way.plan("GET", "continue=", Reply(410, body=body))
+    async with open_log(way.config(config)) as opened:
+        assert expired.is_set()
+        assert await everything(opened) == history.events
+
+
+async def test_a_list_that_cannot_go_on_is_begun_again(
+    config: Config,
+    log: Log,
+    way: Interference,
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for number in range(12):
+        await appended(log, history, f"n{number}")
+    monkeypatch.setattr(shelf, "PAGE_OBJECTS_MAX", 100)
+    expired = way.plan("GET", "continue=", Reply(410, body=GONE))
+    async with open_log(way.config(config)) as opened:
+        assert expired.is_set()
+        assert await everything(opened) == history.events
+
+
+def inconsistent(page: dict[str, Any]) -> str:
+    """Return the token with which the API server goes on from newer data."""
+    token = page["metadata"]["continue"]
+    text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    changed = json.loads(text) | {"rv": -1}
+    made = base64.urlsafe_b64encode(json.dumps(changed).encode()).decode()
+    return made.rstrip("=")
+
+
+async def test_without_a_watch_an_instance_polls(
+    config: Config, way: Interference
+) -> None:
+    way.plan("GET", WATCH, Fault.CUT_BEFORE, times=1000)
+    async with evstore.open(config) as one, evstore.open(way.config(config)) as two:
+        await one.create("Zone", "a", spec={})
+        with anyio.fail_after(SECONDS):
+            async for event in two.watch(after=0):
+                assert event.key.name == "a"
+                break
+
+
+async def test_large_appends_lie_in_chunks_that_come_back_whole(
+    apiserver: ApiServer, config: Config, log: Log, other: Log, history: History
+) -> None:
+    for number in range(3):
+        blob = Random(number).randbytes(500_000).hex()
+        history.transaction(create(key(f"n{number}"), {"blob": blob}))
+    await log.append(history.events, after=log.genesis)
+    path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
+    _, changes = apiserver.request("GET", f"{path}/changes")
+    (change,) = changes["items"]
+    assert "payload" not in change["spec"]
+    _, chunks = apiserver.request("GET", f"{path}/chunks")
+    assert len(chunks["items"]) == len(change["spec"]["chunks"]) > 1
+    for each in (log, other):
+        assert await everything(each) == history.events
+
+
+def test_what_the_watch_relies_on_is_as_long_as_it_says() -> None:
+    assert feed.SILENCE_SECONDS_MAX > 60
+    assert feed.WATCH_SECONDS > feed.SILENCE_SECONDS_MAX
