@@ -123,7 +123,7 @@ async def test_an_interrupted_rebuild_is_gone_on_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rebuild, "STEP_EVENTS", 10)
-    monkeypatch.setattr("evstore.log.memory.CHUNK_EVENTS", 7)
+    monkeypatch.setattr("evstore.log.ledger.CHUNK_EVENTS", 7)
     log = await filled()
     origin = origin_of(log, Counted())
 
