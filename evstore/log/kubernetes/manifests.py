@@ -21,6 +21,7 @@ SCHEMA_VERSION: Final = 1
 VERSION_ANNOTATION: Final = f"{GROUP}/schema-version"
 RUNTIME: Final = "evstore-runtime"
 OWNER: Final = "evstore-owner"
+COMPACTOR: Final = "evstore-compactor"
 SCHEMA_READER: Final = "evstore-schema-reader"
 
 _STRING: Final = {"type": "string"}
@@ -58,6 +59,17 @@ _SNAPSHOT: Final = {
     "pieces": {"type": "array", "items": _NAMES},
 }
 _CHUNK: Final = {"payload": _STRING}
+_FLOOR: Final = {
+    "type": "object",
+    "required": ["position", "hash", "time", "digest", "pieces"],
+    "properties": {
+        "position": _INTEGER,
+        "hash": _HASH,
+        "time": _INTEGER,
+        "digest": _HASH,
+        "pieces": _NAMES,
+    },
+}
 _AGE: Final = ("Age", "date", ".metadata.creationTimestamp", 0)
 
 
@@ -77,8 +89,9 @@ def definitions() -> list[dict[str, Any]]:
         _definition(CHUNKS, _CHUNK, _AGE, required=["payload"]),
         _definition(
             LOGS,
-            {"identity": _UUID},
+            {"identity": _UUID, "floor": _FLOOR},
             ("Identity", "string", ".spec.identity", 0),
+            ("Floor", "integer", ".spec.floor.position", 0),
             _AGE,
             required=["identity"],
         ),
@@ -169,6 +182,15 @@ def owner_rules() -> list[dict[str, Any]]:
     ]
 
 
+def compactor_rules() -> list[dict[str, Any]]:
+    """Return what `evstore compact` takes besides: who runs it can remove history."""
+    return [
+        *runtime_rules(),
+        _rule(GROUP, LOGS, verbs=("update",)),
+        _rule(GROUP, CHANGES, CHUNKS, verbs=("delete",)),
+    ]
+
+
 def schema_rules() -> list[dict[str, Any]]:
     """Return what looking at the version of the kinds takes; they have no namespace."""
     names = [each["metadata"]["name"] for each in definitions()]
@@ -182,6 +204,7 @@ def roles(namespace: str, *, account: str) -> list[dict[str, Any]]:
     return [
         _role("Role", RUNTIME, runtime_rules(), namespace),
         _role("Role", OWNER, owner_rules(), namespace),
+        _role("Role", COMPACTOR, compactor_rules(), namespace),
         _role("ClusterRole", SCHEMA_READER, schema_rules()),
         _binding("RoleBinding", "Role", RUNTIME, subject, namespace),
         _binding("ClusterRoleBinding", "ClusterRole", SCHEMA_READER, subject),
