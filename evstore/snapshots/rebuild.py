@@ -69,7 +69,7 @@ async def due(origin: Origin, *, events: int) -> list[Due]:
             for stamp in stored
             if stamp.projection == fold.name and stamp.label != label
         }
-        missing = head.position - max(places, default=0)
+        missing = head.position - max(places, default=log.floor.position)
         if missing > events or (others and not places):
             found.append(
                 Due(

@@ -18,6 +18,7 @@ from evstore.model import Event
 from evstore.schemas import AS_STORED
 
 from .content import ContentError, folds_of
+from .floor import begin_at_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ class Origin:
         Raises:
             UnavailableError: the log cannot be read.
             SchemaError: an event is in a shape that this program does not know.
+            CompactedError: a projection of one's own has no snapshot above the floor.
         """
         projections = await self.begun()
         head = await self.log.head()
@@ -76,9 +78,19 @@ class Origin:
     async def begun(self) -> Projections:
         """Return projections, each at the place of the newest snapshot that fits.
 
+        Where a log was compacted, none stands below its floor.
+
         Raises:
             UnavailableError: the log cannot be read.
+            SchemaError: this program cannot read all of the state at the floor.
+            CompactedError: a projection of one's own has no snapshot above the floor.
         """
+        projections = await self._thawed_all()
+        if self.log.floor != self.log.genesis:
+            await begin_at_floor(self.log, projections)
+        return projections
+
+    async def _thawed_all(self) -> Projections:
         projections = self.fresh()
         try:
             found = await self.log.snapshots()
@@ -90,6 +102,8 @@ class Origin:
         for fold in folds_of(projections):
             label = self.label(fold)
             for snapshot in found:
+                if snapshot.stamp.head.position < self.log.floor.position:
+                    break  # nothing leads on from there
                 if snapshot.stamp.label == label and await self._thawed(fold, snapshot):
                     break
         if not self._schemas.can_read(projections.resources.newest_schemas):
