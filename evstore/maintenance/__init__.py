@@ -1,6 +1,7 @@
 """Work that needs no open store: migrations, rights, a doctor, proof, statistics."""
 
 from .cluster import cluster_manifests, cluster_status
+from .compacting import Compaction, compact
 from .counting import stats
 from .examining import doctor
 from .granting import grant, grants
@@ -16,6 +17,7 @@ from .migrating import (
 from .proving import anchor, verify
 
 __all__ = [
+    "Compaction",
     "MigrationPlan",
     "MigrationReport",
     "MigrationStatus",
@@ -23,6 +25,7 @@ __all__ = [
     "anchor",
     "cluster_manifests",
     "cluster_status",
+    "compact",
     "doctor",
     "grant",
     "grants",
