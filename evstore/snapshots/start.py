@@ -11,7 +11,7 @@ from contextlib import aclosing
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evstore.errors import StoreError, UnavailableError
+from evstore.errors import CompactedError, StoreError, UnavailableError
 from evstore.folds.custom import CustomProjections
 from evstore.folds.projections import Projections
 from evstore.model import Event
@@ -67,6 +67,16 @@ class Origin:
             SchemaError: an event is in a shape that this program does not know.
             CompactedError: a projection of one's own has no snapshot above the floor.
         """
+        while True:
+            floor = self.log.floor
+            try:
+                return await self._replayed()
+            except CompactedError:
+                # What we were about to read was removed meanwhile; or it never will be.
+                if self.log.floor == floor:
+                    raise
+
+    async def _replayed(self) -> Projections:
         projections = await self.begun()
         head = await self.log.head()
         events = self.log.replay(after=projections.behind, until=head.position)

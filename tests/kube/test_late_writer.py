@@ -18,7 +18,7 @@ import pytest
 import evstore
 from evstore import maintenance
 from evstore.clock import boot_microseconds
-from evstore.log.kubernetes import compaction, objects
+from evstore.log.kubernetes import compaction, feed, objects
 from kube.interference import Fault, interference
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ def config(
     config = apiserver.config(namespace, role="compactor")
     section = msgspec.structs.replace(config.evstore, heartbeat_interval=0)
     return msgspec.structs.replace(config, evstore=section)
+
+
+def test_what_is_removed_is_twice_as_old_as_a_look_that_counts() -> None:
+    assert compaction.YOUNG_SECONDS >= 2 * feed.CONFIRMED_SECONDS_MAX
 
 
 async def test_what_it_creates_below_the_floor_is_void_and_it_is_told_the_truth(
