@@ -172,6 +172,19 @@ async def test_a_running_store_goes_on_and_forgets_what_was_removed(
         assert log.floor.position == 8
 
 
+async def test_who_has_seen_an_empty_log_finds_what_was_compacted_since(
+    config: Config,
+) -> None:
+    section = msgspec.structs.replace(config.evstore, notify=False)
+    async with open_log(msgspec.structs.replace(config, evstore=section)) as log:
+        assert (await log.head()).position == 0
+        await written(config)
+        await maintenance.compact(config, keep_events=4)
+        # The first name is free again, and does not say that the log is empty.
+        assert (await log.head()).position == 10
+        assert log.floor.position == 6
+
+
 async def test_compacting_twice_goes_on_from_the_first_floor(
     apiserver: ApiServer, config: Config
 ) -> None:
