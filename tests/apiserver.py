@@ -33,7 +33,7 @@ _BINARY_DEFAULT: Final = Path.home() / ".cache/evstore-kube/kube-apiserver"
 _START_SECONDS_MAX: Final = 60
 _STOP_SECONDS_MAX: Final = 20
 _PAUSE: Final = 0.02
-ROLES: Final = ("admin", "owner", "runtime", "nobody")
+ROLES: Final = ("admin", "owner", "compactor", "runtime", "nobody")
 
 
 class ApiServer:
@@ -262,12 +262,13 @@ def running_apiserver() -> Generator[ApiServer]:
 
 
 def prepared(server: ApiServer) -> None:
-    """Install the kinds; give `owner` and `runtime` their roles in all namespaces."""
+    """Install the kinds; give the users their roles in all namespaces."""
     admin = server.config("default", role="admin")
     anyio.run(migrations.migrate, admin)
     path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     for role, rules in (
         ("owner", manifests.owner_rules() + manifests.mirror_rules()),
+        ("compactor", manifests.compactor_rules()),
         ("runtime", manifests.runtime_rules()),
     ):
         name = f"test-{role}"

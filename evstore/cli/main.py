@@ -21,6 +21,7 @@ from evstore.errors import StoreError
 from . import (
     apply,
     at,
+    compact,
     dev,
     doctor,
     events,
@@ -193,3 +194,4 @@ app.command(name="replay")(replay.replay)
 app.command(name="verify")(proof.verify)
 app.command(name="anchor")(proof.anchor)
 app.command(name="redact")(redact.redact)
+app.command(name="compact")(compact.compact)

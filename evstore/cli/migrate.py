@@ -207,7 +207,7 @@ def manifests(
     """Print kinds and roles of a cluster, for `kubectl apply`.
 
     No cluster is reached. The role of the runtime can append and read, and neither change nor remove what was appended; the
-    role of the owner, for restoring and redacting, is bound to nobody.
+    roles of the owner, for restoring and redacting, and of the compactor are bound to nobody.
     """
     from evstore.maintenance import cluster_manifests
 

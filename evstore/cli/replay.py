@@ -86,6 +86,8 @@ def replay(
 async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
     """Fold a log from its first event; compare with what instances recorded.
 
+    A log that was compacted is folded from the state that is certified at its floor.
+
     Raises:
         InvalidError: `until` lies beyond the head.
     """
@@ -93,17 +95,22 @@ async def rebuild(log: Log, until: int | datetime | None) -> Replayed:
     from evstore.folds.projections import Projections
     from evstore.maintenance.comparing import Heartbeats
     from evstore.past.history import resolve
+    from evstore.snapshots.floor import begin_at_floor
 
     # Before the head: no instance that is asked now can be ahead of it then.
     instances = await log.instances()
     head = (await log.head()).position
     last = head if until is None else (await resolve(log, until)).position
     projections = Projections(log.genesis)
+    if log.floor != log.genesis:
+        await begin_at_floor(log, projections)
     check = Heartbeats([each for each in instances if each.position <= last])
     check.at(projections)
     started = boot_microseconds()
     with progress("replaying", total=last, unit="events") as advance:
-        async with aclosing(log.replay(after=0, until=last)) as chunks:
+        async with aclosing(
+            log.replay(after=projections.position, until=last)
+        ) as chunks:
             async for chunk in chunks:
                 for part in check.parts(chunk):
                     projections.apply(part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from evstore.errors import DivergedError, SchemaError, StoreError
+from evstore.errors import CompactedError, DivergedError, SchemaError, StoreError
 from evstore.log import (
     BusyError,
     ForeignLogError,
@@ -37,6 +37,7 @@ async def resolve(
 
     Raises:
         DivergedError: the log has lost the event before ours.
+        CompactedError: whatever followed that event was removed: nobody will ever know.
     """
     failures = 0
     told = ""
@@ -50,6 +51,8 @@ async def resolve(
                 error, ForeignLogError
             ):
                 # The event before ours is gone: ours cannot be there either.
+                raise
+            if isinstance(error, CompactedError):
                 raise
             # Also a refused login, or another log behind the address: whatever it
             # is, it does not tell the outcome.

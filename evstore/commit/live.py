@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from evstore.clock import boot_microseconds
-from evstore.errors import DivergedError, SchemaError, StoreError
+from evstore.errors import CompactedError, DivergedError, SchemaError, StoreError
 from evstore.schemas import AS_STORED
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ class LiveState:
 
         Raises:
             DivergedError: the log has lost the place that we have reached.
+            CompactedError: what follows that place was removed.
             UnavailableError: the log cannot be reached.
             SchemaError: we cannot read what follows; all before it was taken in.
         """
@@ -107,7 +108,7 @@ class LiveState:
         try:
             try:
                 await self.read_on()
-            except DivergedError:
+            except (DivergedError, CompactedError):
                 await self._rebuild()
         except StoreError as error:
             if isinstance(error, SchemaError) and error.position is not None:
@@ -124,6 +125,8 @@ class LiveState:
 
     async def _rebuild(self) -> None:
         """Begin anew: the log is not the one that was followed, or lost its end.
+
+        Or it was compacted beyond the place that we have reached.
 
         Raises:
             DivergedError: another log is behind the address; the old state stays, and
@@ -146,6 +149,8 @@ class LiveState:
     async def _readable(self) -> Projections:
         """Fold the log up to the first transaction that this program cannot read."""
         projections = self._origin.fresh()
+        if self._log.floor != self._log.genesis:
+            projections = await self._origin.begun()
         with suppress(SchemaError):
             while events := await self._log.read_on(projections.head):
                 projections.apply(events)

@@ -9,7 +9,13 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from evstore.errors import DivergedError, InvalidError, StoreError, UnavailableError
+from evstore.errors import (
+    CompactedError,
+    DivergedError,
+    InvalidError,
+    StoreError,
+    UnavailableError,
+)
 from evstore.log import (
     AppendError,
     BusyError,
@@ -117,13 +123,32 @@ class SlowLane:
                         pending.expire(error)
                 await self._pause(self._failures)
             case StoreError():
-                self._fail(error)
-                if isinstance(error, DivergedError):
-                    # What these callers know may come from lost events. The next
-                    # batch is decided on what is there now.
-                    await self._live.catch_up()
+                await self._refuse(error)
             case _:
                 raise error
+
+    async def _refuse(self, error: StoreError) -> None:
+        """What was decided cannot be: the callers are told, or it is decided anew."""
+        if isinstance(error, CompactedError):
+            await self._begin_above(error)
+            return
+        self._fail(error)
+        if isinstance(error, DivergedError):
+            # What these callers know may come from lost events. The next batch is
+            # decided on what is there now.
+            await self._live.catch_up()
+
+    async def _begin_above(self, error: CompactedError) -> None:
+        """The log was compacted beyond our state: of what was sent, nobody knows."""
+        lost = UnavailableError(str(error))
+        for pending in self.batch:
+            if pending.sent:
+                pending.give_up(lost)
+            pending.expire(lost)
+        self.batch = [each for each in self.batch if not each.answer.done()]
+        await self._live.catch_up()
+        self._failures += 1
+        await self._pause(self._failures)
 
     async def _attempt(self) -> None:
         """Decide the batch, and append optimistically after the state's position."""

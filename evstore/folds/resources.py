@@ -26,7 +26,13 @@ class _OwnerOnly(msgspec.Struct):
     owner: Key | None = None
 
 
+class _Created(msgspec.Struct):
+    created_version: int | None = None
+    created_at: int | None = None
+
+
 _decode_owner = msgspec.json.Decoder(_OwnerOnly).decode
+_decode_created = msgspec.json.Decoder(_Created).decode
 decode_body = msgspec.json.Decoder(Body).decode
 
 
@@ -68,6 +74,28 @@ def fold(previous: Record | None, event: StoredEvent) -> Record | None:
         event.commit,
         created_version,
         created_time,
+        event.time,
+        bytes(event.body),
+        event.body_digest or event.salt,
+        event.hash,
+        event.schema_version,
+    )
+
+
+def record_of(event: StoredEvent) -> Record | None:
+    """Return the whole resource that an event produced; None for a deletion.
+
+    Events after the creation say in their metadata when that was.
+    """
+    if event.operation is Operation.DELETED:
+        return None
+    created = _decode_created(event.metadata)
+    return Record(
+        event.key,
+        event.position,
+        event.commit,
+        created.created_version or event.position,
+        event.time if created.created_at is None else created.created_at,
         event.time,
         bytes(event.body),
         event.body_digest or event.salt,

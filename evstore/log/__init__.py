@@ -20,7 +20,7 @@ from .failures import (
     UnreadableError,
 )
 from .memory import MemoryLog
-from .shapes import AuditedEvent, Connections, Instance, Snapshot, Stamp
+from .shapes import AuditedEvent, Base, Connections, Instance, Snapshot, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AppendError",
     "AuditedEvent",
+    "Base",
     "BusyError",
     "Connections",
     "ForeignLogError",

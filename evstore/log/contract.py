@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evstore.model import Head, StoredEvent
     from evstore.tally import Activity, Storage
 
-    from .shapes import AuditedEvent, Connections, Instance, Snapshot, Stamp
+    from .shapes import AuditedEvent, Base, Connections, Instance, Snapshot, Stamp
 
 CHUNK_EVENTS: int = 500
 CHUNK_BYTES_MAX: int = 8 * 1024 * 1024
@@ -54,6 +54,27 @@ class Log(Protocol):
     @property
     def genesis(self) -> Head:
         """The place before the first event."""
+        ...
+
+    @property
+    def floor(self) -> Head:
+        """The place below which the history was removed; the genesis where none was.
+
+        All that is asked about a place before it is refused with a `CompactedError`,
+        except the genesis itself. It may rise while the log is open, where others compact
+        the log.
+        """
+        ...
+
+    async def base(self) -> Base | None:
+        """Return what is certified of the state at the floor; None where it is genesis.
+
+        Its place may be later than `floor` was.
+
+        Raises:
+            UnreadableError: what is stored is not what was certified.
+            UnavailableError: the log cannot be reached.
+        """
         ...
 
     def clock(self) -> int:
@@ -171,7 +192,11 @@ class Log(Protocol):
     ) -> AsyncGenerator[list[StoredEvent]]:
         """Yield events with `after < position <= until`, in chunks, in order.
 
-        Without `until`, up to the head as it is when reading gets there.
+        Without `until`, up to the head as it is when reading gets there. In reverse,
+        what is left above the floor is yielded before it ends.
+
+        Raises:
+            CompactedError: some of them were removed.
         """
         ...
 
@@ -221,8 +246,8 @@ class Log(Protocol):
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key at or before `until`.
 
-        Redactions count as changes of nothing; a deleted resource has its deletion.
-        In no particular order.
+        Redactions count as changes of nothing; a deleted resource has its deletion, but
+        for one that is at or below the floor. In no particular order.
         """
         ...
 
@@ -232,7 +257,7 @@ class Log(Protocol):
         """Return for each key and position the last event of the key before it.
 
         In the order of `places`, None where there is none. Redactions are passed over; a
-        deleted resource has its deletion. All of them are in memory at once: ask for some
+        deleted resource has its deletion, but for one at or below the floor. All of them are in memory at once: ask for some
         hundreds at a time.
         """
         ...

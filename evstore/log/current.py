@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from evstore.errors import SchemaError
+from evstore.errors import CompactedError, SchemaError
 from evstore.model import ANY, Filter, Operation
 from evstore.redaction import CurrentAnnouncement, announcement_of, covers, redact
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from evstore.schemas import Schemas
 
     from .contract import Log, Turn
+    from .shapes import Base
 
 
 def current_log(log: Log, schemas: Schemas) -> Log:
@@ -108,6 +109,13 @@ class CurrentLog:
         async with self._stored.turn(after) as turn:
             yield _CurrentTurn(self, turn, await self.whole(turn.following))
 
+    async def base(self) -> Base | None:
+        """Return what is certified at the floor, with bodies in the current shape."""
+        base = await self._stored.base()
+        if base is None:
+            return None
+        return msgspec.structs.replace(base, events=self._schemas.current(base.events))
+
     async def latest(self, *, where: Filter, until: int) -> list[StoredEvent]:
         """Return the last event of each key; see the log's contract."""
         return self._schemas.current(
@@ -183,7 +191,7 @@ class CurrentLog:
     async def _settle(self, event: StoredEvent) -> StoredEvent:
         announced = announcement_of(event)
         assert announced is not None, "the caller has looked"
-        for stored in await self._stored.pick([announced.position]):
+        for stored in await self._picked(announced.position):
             if not self._schemas.is_old(stored):
                 break
             fields = await self._announced(event, stored)
@@ -199,6 +207,13 @@ class CurrentLog:
             return CurrentAnnouncement(**known, left=msgspec.Raw(body))
         return event
 
+    async def _picked(self, position: int) -> list[StoredEvent]:
+        """Return the event at a position, if it is there."""
+        try:
+            return await self._stored.pick([position])
+        except CompactedError:
+            return []  # what was announced to go is gone with it
+
     async def _announced(self, event: StoredEvent, stored: StoredEvent) -> list[str]:
         """Return the parts of a body that have been announced to go, this one's last.
 
@@ -207,9 +222,9 @@ class CurrentLog:
         type_, mesh, name = event.key.split("/")
         where = Filter(type=type_, mesh=mesh, name=name, operation=Operation.REDACTED)
         fields: list[str] = []
-        chunks = self._stored.read(
-            after=stored.position, until=event.position, where=where
-        )
+        # What was announced up to the floor was done before the log was compacted.
+        after = max(stored.position, self._stored.floor.position)
+        chunks = self._stored.read(after=after, until=event.position, where=where)
         async with aclosing(chunks):
             async for chunk in chunks:
                 for each in map(announcement_of, chunk):

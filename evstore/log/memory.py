@@ -50,6 +50,14 @@ class MemoryLog:
         self._grown = anyio.Event()
         self._turn = anyio.Lock()
 
+    @property
+    def floor(self) -> Head:
+        """The place before the first event: nothing is ever removed."""
+        return self.genesis
+
+    async def base(self) -> None:
+        """There is none below the first event."""
+
     def clock(self) -> int:
         """Return the host's time."""
         return wall_microseconds()
@@ -74,7 +82,7 @@ class MemoryLog:
     ) -> None:
         """Add whole transactions as they were; an empty log takes over `identity`."""
         if identity != self.identity:
-            if len(self._ledger) or after.position:
+            if self._ledger.top or after.position:
                 raise HeadMovedError
             self.identity = identity
             self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
@@ -188,7 +196,7 @@ class MemoryLog:
         self, position: int, *, body: bytes, salt: bytes, before: bytes, announced: int
     ) -> bool:
         """Replace body and salt of an event; keep the digest of what was there first."""
-        assert announced <= len(self._ledger), "it was announced before"
+        assert announced <= self._ledger.top, "it was announced before"
         event = self._ledger.event(position)
         digest = body_digest(event.salt, event.body)
         if digest != before:
@@ -234,7 +242,7 @@ class MemoryLog:
 
     async def wait(self, after: int, *, seconds: float) -> None:
         """Return when there may be events after `after`, at the latest in `seconds`."""
-        if len(self._ledger) > after:
+        if self._ledger.top > after:
             return
         with suppress(TimeoutError), anyio.fail_after(seconds):
             await self._grown.wait()

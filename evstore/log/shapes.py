@@ -33,6 +33,21 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: datetime | None = None
 
 
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    """What a log certifies of the state at its floor: whoever folds can begin there.
+
+    `events` are the last ones of all resources that exist there, as they are stored;
+    `requests` the remembered ones, oldest first: id, digest, commit, time. `digest` is
+    that of the state, `newest_schemas` are the newest schema versions of types.
+    """
+
+    head: Head
+    digest: bytes
+    events: list[StoredEvent]
+    requests: list[tuple[str, str, int, int]]
+    newest_schemas: dict[str, int]
+
+
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot is of: a projection of one log, folded by certain code, there.
 

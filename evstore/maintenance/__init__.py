@@ -1,6 +1,7 @@
 """Work that needs no open store: migrations, snapshots, rights, a doctor, proof, statistics."""
 
 from .cluster import cluster_manifests, cluster_status
+from .compacting import Compaction, compact
 from .comparing import (
     Discrepancy,
     ProjectionCheck,
@@ -38,6 +39,7 @@ from .standing import ProjectionsStatus, ProjectionStanding, projections_status
 
 __all__ = [
     "Belonging",
+    "Compaction",
     "CreatedSnapshot",
     "Discrepancy",
     "MigrationPlan",
@@ -57,6 +59,7 @@ __all__ = [
     "anchor",
     "cluster_manifests",
     "cluster_status",
+    "compact",
     "create_snapshots",
     "doctor",
     "drop_snapshots",

@@ -32,7 +32,8 @@ def cluster_manifests(config: Config, *, account: str) -> str:
     """Return kinds and roles as YAML for `kubectl apply`; reach no cluster.
 
     The role of the runtime is bound to the service account `account` of the log's
-    namespace. That of the owner, for restoring and redacting, is bound to nobody.
+    namespace. Those of the owner, for restoring and redacting, and of the compactor are
+    bound to nobody.
 
     Raises:
         ConfigError: the extra is not installed.

@@ -9,9 +9,8 @@ import msgspec
 
 from evstore.codec import DIGEST_MODULUS
 from evstore.folds.projection import BUILT_IN
-from evstore.folds.resources import digest_term
+from evstore.folds.resources import digest_term, record_of
 from evstore.model import ANY, Filter
-from evstore.past.history import record_of
 from evstore.values.diff import same
 
 from .differing import plain

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
+from evstore.folds.resources import record_of
 from evstore.model import CREATED_VERSION, Event, Key, Operation, Record, Resource
 from evstore.values.diff import Difference, differences, patch, same
-
-from .history import record_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

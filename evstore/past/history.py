@@ -5,46 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from evstore.clock import to_microseconds
 from evstore.errors import InvalidError, NotFoundError
-from evstore.model import Filter, Head, Key, Operation, Record, StoredEvent
+from evstore.folds.resources import record_of
+from evstore.model import Filter, Head, Key
 
 if TYPE_CHECKING:
     from evstore.log import Log
+    from evstore.model import Record
 
 At = int | datetime
-
-
-class _Created(msgspec.Struct):
-    created_version: int | None = None
-    created_at: int | None = None
-
-
-_decode_created = msgspec.json.Decoder(_Created).decode
-
-
-def record_of(event: StoredEvent) -> Record | None:
-    """Return the whole resource that an event produced; None for a deletion.
-
-    Events after the creation say in their metadata when that was.
-    """
-    if event.operation is Operation.DELETED:
-        return None
-    created = _decode_created(event.metadata)
-    return Record(
-        event.key,
-        event.position,
-        event.commit,
-        created.created_version or event.position,
-        event.time if created.created_at is None else created.created_at,
-        event.time,
-        bytes(event.body),
-        event.body_digest or event.salt,
-        event.hash,
-        event.schema_version,
-    )
 
 
 async def resolve(log: Log, at: At) -> Head:

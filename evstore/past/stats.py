@@ -63,7 +63,7 @@ async def stats(
 ) -> Stats:
     """Return statistics of the events between two moments, both included.
 
-    Counted where the log is, in one pass over that range; of actors and resources the
+    Without `since`, from the first that is there. Counted where the log is, in one pass over that range; of actors and resources the
     `top` busiest are named.
 
     Raises:
@@ -71,7 +71,7 @@ async def stats(
     """
     head = (await log.head()).position
     last = min(head, head if until is None else await _position(log, until))
-    after = 0 if since is None else await _before(log, since)
+    after = log.floor.position if since is None else await _before(log, since)
     activity = await log.activity(after=after, until=last, top=top)
     ends = [each.time for each in await log.pick([after + 1, last])] if last else []
     some = last > after and bool(ends)

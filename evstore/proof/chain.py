@@ -20,6 +20,7 @@ from evstore.log import UnreadableError
 from evstore.model import Filter, Operation
 from evstore.redaction import announcement_of
 
+from .certified import certified
 from .diagnosis import (
     NEIGHBOURS,
     Finding,
@@ -86,16 +87,22 @@ async def verify(
 ) -> Verification:
     """Verify a log up to its head as of the call, against anchors that were `read`.
 
-    `advance` is told up to which position it has got.
+    A log that was compacted is verified from its floor on, and what is certified there
+    as well. `advance` is told up to which position it has got.
 
     Raises:
+        CompactedError: it was compacted meanwhile; verify it again.
         UnavailableError: the log cannot be read.
     """
     began = boot_microseconds()
     until = (await log.head()).position
-    scan = _Scan(log.genesis, {anchor.position for anchor in anchors})
+    floor = log.floor
+    scan = _Scan(floor, {anchor.position for anchor in anchors})
+    damaged = None
+    if floor != log.genesis:
+        scan.base, damaged = await certified(log, floor)
     broken = await _read(log, scan, until, advance)
-    found = [] if broken is None else [broken]
+    found = [each for each in (damaged, broken) if each is not None]
     redactions = _Redactions(scan)
     # Behind what cannot be read there may be announcements: say nothing of these.
     if scan.position == until:
@@ -124,7 +131,8 @@ async def _read(
 ) -> Finding | None:
     """Take in what is stored; return the first place where the chain does not hold."""
     try:
-        async with aclosing(log.audit(after=0, until=until)) as chunks:
+        after = scan.floor.position
+        async with aclosing(log.audit(after=after, until=until)) as chunks:
             async for events in chunks:
                 scan.take(events)
                 if advance is not None:
@@ -135,7 +143,9 @@ async def _read(
             return finding(Kind.CHANGED, error.position, text)
     if scan.fault is None:
         return _end(scan, until)
-    return scan.fault.finding or await _examine(log, scan.fault.position, until)
+    return scan.fault.finding or await _examine(
+        log, scan.fault.position, until, scan.floor
+    )
 
 
 def _end(scan: _Scan, until: int) -> Finding | None:
@@ -150,11 +160,14 @@ def _end(scan: _Scan, until: int) -> Finding | None:
     return None
 
 
-async def _examine(log: Log, position: int, until: int) -> Finding:
+async def _examine(log: Log, position: int, until: int, floor: Head) -> Finding:
     """Find out what was done where a hash does not follow."""
-    low, high = max(0, position - 1 - NEIGHBOURS), min(until, position + NEIGHBOURS)
+    low, high = (
+        max(floor.position, position - 1 - NEIGHBOURS),
+        min(until, position + NEIGHBOURS),
+    )
     events = await _range(log, low, high)
-    around = Surroundings(log.genesis.hash, events)
+    around = Surroundings(floor, events)
     there, previous = around.get(position), around.hash_before(position)
     assert there is not None, "it was read before"
     assert previous is not None, "it was read before"
@@ -172,7 +185,7 @@ async def _examine(log: Log, position: int, until: int) -> Finding:
                     break
     if home is not None and home.position >= high:
         beyond = await _range(log, home.position - 1, min(until, home.position + 1))
-        around = Surroundings(log.genesis.hash, [*events, *beyond])
+        around = Surroundings(floor, [*events, *beyond])
     return diagnose(around, position, home)
 
 
@@ -198,17 +211,20 @@ class _Scan:
     After a fault it goes on from what is stored, for redactions and anchors behind it.
     """
 
-    def __init__(self, genesis: Head, anchored: Collection[int]) -> None:
-        self.position = 0
-        self.hash = genesis.hash
-        self.commit = 0
+    def __init__(self, floor: Head, anchored: Collection[int]) -> None:
+        self.floor = floor
+        # The events that the state at the floor is made of.
+        self.base: dict[int, StoredEvent] = {}
+        self.position = floor.position
+        self.hash = floor.hash
+        self.commit = floor.position
         self.fault: _Fault | None = None
         # What anchors ask for, and what only makes sense once all has been seen.
-        self.hashes: dict[int, bytes] = {0: genesis.hash}
+        self.hashes: dict[int, bytes] = {floor.position: floor.hash}
         self.replaced: dict[int, AuditedEvent] = {}
         self.announcements: list[AuditedEvent] = []
         self._anchored = sorted(anchored)
-        self._time = 0
+        self._time = floor.time
         self._tx = ""
 
     def take(self, events: Sequence[AuditedEvent]) -> None:
@@ -294,6 +310,8 @@ class _Redactions:
         self.unfinished: list[Redacted] = []
         self.findings: list[Finding] = []
         self._replaced = scan.replaced
+        self._floor = scan.floor.position
+        self._base = scan.base
         self._announced: dict[int, list[tuple[StoredEvent, Announcement]]] = {}
         for event in scan.announcements:
             self._announce(event)
@@ -305,10 +323,17 @@ class _Redactions:
             stored: StoredEvent | None = self._replaced.get(position)
             if not all(_is_done(stored, announced) for _, announced in announcements):
                 # Perhaps it was done since the pass came by.
-                stored = next(iter(await log.pick([position])), None)
+                stored = await self._stored(log, position)
+            removed = stored is None and position <= self._floor
             for event, announced in announcements:
-                found = self.done if _is_done(stored, announced) else self.unfinished
+                done = removed or _is_done(stored, announced)
+                found = self.done if done else self.unfinished
                 found.append(_redacted(event, announced))
+
+    async def _stored(self, log: Log, position: int) -> StoredEvent | None:
+        if position <= self._floor:
+            return self._base.get(position)
+        return next(iter(await log.pick([position])), None)
 
     async def _check_replaced(self, log: Log, until: int) -> None:
         for event in self._replaced.values():
@@ -378,6 +403,8 @@ def _compare(
             found.append(finding(Kind.FOREIGN, anchor.position, text))
         elif stored is not None and stored.hex() == anchor.hash:
             vouched = anchor.position
+        elif anchor.position < scan.floor.position:
+            continue  # what it vouches for was removed
         elif anchor.position > scan.position:
             text = f"cut at the end: {at} lies behind the head, {scan.position}"
             first = scan.position + 1

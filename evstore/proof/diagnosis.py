@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from evstore.log import AuditedEvent
+    from evstore.model import Head
 
 NEIGHBOURS: Final = 1000
 SCHEMA_VERSIONS: Final = range(1, 10)
@@ -59,8 +60,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 class Surroundings:
     """The events around the one whose hash does not follow, by position."""
 
-    def __init__(self, genesis: bytes, events: Iterable[AuditedEvent]) -> None:
-        self._genesis = genesis
+    def __init__(self, floor: Head, events: Iterable[AuditedEvent]) -> None:
+        self._floor = floor
         self._events = {event.position: event for event in events}
 
     def __iter__(self) -> Iterator[AuditedEvent]:
@@ -72,8 +73,8 @@ class Surroundings:
 
     def hash_before(self, position: int) -> bytes | None:
         """Return the hash that the event at a position is to follow."""
-        if position == 1:
-            return self._genesis
+        if position == self._floor.position + 1:
+            return self._floor.hash
         before = self._events.get(position - 1)
         return None if before is None else before.hash
 

@@ -20,7 +20,7 @@ import orjson
 
 from evstore.codec import SALT_BYTES, body_digest
 from evstore.commit.changes import Redact
-from evstore.errors import InvalidError, NotFoundError, UnavailableError
+from evstore.errors import CompactedError, InvalidError, NotFoundError, UnavailableError
 from evstore.model import Filter, Key, Operation, StoredEvent
 from evstore.redaction import (
     FIELDS_MAX,
@@ -39,7 +39,7 @@ from evstore.redaction import (
 from evstore.schemas import AS_STORED
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from evstore.log import Log
     from evstore.schemas import Schemas
@@ -97,6 +97,7 @@ class Redactor:
         # First: a redaction that was announced is to be done as well.
         await self._log.check_redactor()
         await self._load()
+        self._check_there([version])
         event = self._events.get(version)
         if event is None or event.operation is Operation.DELETED:
             message = f"{self._key} has no version {version}"
@@ -109,10 +110,15 @@ class Redactor:
             wanted |= holding
             holding = {}
         for _, announced in self._announcements:
-            # What was announced and not done, perhaps by a process that has died.
+            # What was announced and not done, perhaps by a process that has died; what
+            # was removed by a compaction is done.
+            if announced.position not in self._events:
+                continue
             before = wanted.get(announced.position, ())
             wanted[announced.position] = (*before, *announced.fields)
-        touched = {version, *self._missing(wanted)}
+        missing = self._missing(wanted)
+        self._check_there(missing)
+        touched = {version, *missing}
         await self._bring_about(wanted)
         await self._log.drop_snapshots(since=min(wanted))
         return Redaction(
@@ -122,17 +128,37 @@ class Redactor:
         )
 
     async def _load(self) -> None:
-        """Read all events of the resource."""
+        """Read all events of the resource that there are."""
         key = self._key
         where = Filter(type=key.type, mesh=key.mesh, name=key.name)
+        after = self._log.floor.position
         self._events, self._announcements = {}, []
-        async for chunk in self._log.read(where=where):
+        if after:
+            for event in await self._log.latest(where=where, until=after):
+                self._events[event.position] = event
+        async for chunk in self._log.read(after=after, where=where):
             for event in chunk:
                 announced = announcement_of(event)
                 if announced is None:
                     self._events[event.position] = event
                 else:
                     self._announcements.append((event, announced))
+
+    def _check_there(self, versions: Iterable[int]) -> None:
+        """Check that all of these can be redacted.
+
+        Raises:
+            CompactedError: one is part of what is certified at the floor of the log.
+        """
+        floor = self._log.floor.position
+        old = [version for version in versions if version <= floor]
+        if old:
+            message = (
+                f"version {min(old)} is at or below position {floor}, up to which the "
+                "log was compacted: it cannot be redacted. If it is current, write "
+                "another value, and compact the log beyond that"
+            )
+            raise CompactedError(message, oldest=floor)
 
     def _holding(
         self, values: dict[str, Any], *, besides: int

@@ -74,26 +74,31 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def due_of(
-    codes: Iterable[Code], stamps: Sequence[Stamp], *, head: int, events: int
+    codes: Iterable[Code],
+    stamps: Sequence[Stamp],
+    *,
+    head: int,
+    events: int,
+    floor: int = 0,
 ) -> list[Due]:
     """Return the projections that are to be rebuilt, by the stamps of one log.
 
     Those that only other code has stored, and those that a start would have to replay
-    more than `events` for.
+    more than `events` for. From a snapshot below the `floor` of the log none can begin.
     """
     found: list[Due] = []
     for code in codes:
         places = [
             stamp.head.position
             for stamp in stamps
-            if stamp.label == code.label and stamp.head.position <= head
+            if stamp.label == code.label and floor <= stamp.head.position <= head
         ]
         others = {
             stamp.label
             for stamp in stamps
             if stamp.projection == code.name and stamp.label != code.label
         }
-        missing = head - max(places, default=0)
+        missing = head - max(places, default=floor)
         if missing > events or (missing and others and not places):
             found.append(
                 Due(
@@ -125,7 +130,8 @@ async def due(origin: Origin, *, events: int) -> list[Due]:
         Code(fold.name, fold.version, origin.fingerprint)
         for fold in folds_of(origin.fresh())
     ]
-    return due_of(codes, stamps, head=head.position, events=events)
+    floor = log.floor.position
+    return due_of(codes, stamps, head=head.position, events=events, floor=floor)
 
 
 class Rebuilding:

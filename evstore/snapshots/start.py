@@ -11,13 +11,14 @@ from contextlib import aclosing
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from evstore.errors import StoreError, UnavailableError
+from evstore.errors import CompactedError, StoreError, UnavailableError
 from evstore.folds.custom import CustomProjections
 from evstore.folds.projections import Projections
 from evstore.model import Event
 from evstore.schemas import AS_STORED
 
 from .content import ContentError, folds_of
+from .floor import begin_at_floor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -74,7 +75,18 @@ class Origin:
         Raises:
             UnavailableError: the log cannot be read.
             SchemaError: an event is in a shape that this program does not know.
+            CompactedError: a projection of one's own has no snapshot above the floor.
         """
+        while True:
+            floor = self.log.floor
+            try:
+                return await self._replayed()
+            except CompactedError:
+                # What we were about to read was removed meanwhile; or it never will be.
+                if self.log.floor == floor:
+                    raise
+
+    async def _replayed(self) -> Projections:
         projections = await self.begun()
         places = places_of(projections)
         await self._replay(projections)
@@ -103,9 +115,19 @@ class Origin:
     async def begun(self) -> Projections:
         """Return projections, each at the place of the newest snapshot that fits.
 
+        Where a log was compacted, none stands below its floor.
+
         Raises:
             UnavailableError: the log cannot be read.
+            SchemaError: this program cannot read all of the state at the floor.
+            CompactedError: a projection of one's own has no snapshot above the floor.
         """
+        projections = await self._thawed_all()
+        if self.log.floor != self.log.genesis:
+            await begin_at_floor(self.log, projections)
+        return projections
+
+    async def _thawed_all(self) -> Projections:
         projections = self.fresh()
         try:
             found = await self.log.snapshots()
@@ -117,6 +139,8 @@ class Origin:
         for fold in folds_of(projections):
             label = self.label(fold)
             for snapshot in found:
+                if snapshot.stamp.head.position < self.log.floor.position:
+                    break  # nothing leads on from there
                 if snapshot.stamp.label == label and await self._thawed(fold, snapshot):
                     break
         if not self._schemas.can_read(projections.resources.newest_schemas):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evstore.commit.arguments import Typed, check_position
 from evstore.errors import NotFoundError
+from evstore.folds.resources import record_of
 from evstore.model import RESERVED_TYPES, Event, Filter, Head, Operation
 from evstore.past.blame import Blame, BlamedLeaf, Blaming
 from evstore.past.changed import (
@@ -17,7 +18,7 @@ from evstore.past.changed import (
     content_of,
     predecessors,
 )
-from evstore.past.history import At, microseconds, record_of, resolve
+from evstore.past.history import At, microseconds, resolve
 
 from .queries import Queries
 

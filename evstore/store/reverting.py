@@ -159,7 +159,8 @@ class Reverting(Past):
             raise InvalidError(message, path="commit")
         end = (await resolve(self._log, commit)).position
         first = end
-        async for chunk in self._log.read(until=end, reverse=True):
+        floor = self._log.floor.position
+        async for chunk in self._log.read(after=floor, until=end, reverse=True):
             own = [each for each in chunk if each.commit == end]
             first = own[-1].position if own else first
             if len(own) < len(chunk):
@@ -170,7 +171,10 @@ class Reverting(Past):
         """Check that a resource that is named has ever been there."""
         if None in (where.type, where.mesh, where.name):
             return
-        async for _ in self._log.read(where=where, limit=1):
+        floor = self._log.floor.position
+        if await self._log.latest(where=where, until=floor):
+            return
+        async for _ in self._log.read(after=floor, where=where, limit=1):
             return
         key = Key(type=where.type or "", mesh=where.mesh or "", name=where.name or "")
         raise NotFoundError(f"{key} never existed", key=key)

@@ -15,8 +15,8 @@ from evstore.bookmark import Bookmark
 from evstore.clock import boot_microseconds
 from evstore.codec import canonical
 from evstore.errors import DivergedError, InvalidError, UnavailableError
+from evstore.folds.resources import record_of
 from evstore.model import Filter, Operation
-from evstore.past.history import record_of
 from evstore.past.listing import has_labels
 from evstore.redaction import announcement_of, left_by
 

@@ -88,6 +88,10 @@ class Interference:
         self._plans.append(plan)
         return plan.happened
 
+    def forget(self) -> None:
+        """Let nothing fail any more that was planned."""
+        self._plans.clear()
+
     def cut_all(self) -> None:
         """Cut off all clients that are connected."""
         for writer in list(self._writers):

@@ -189,7 +189,7 @@ class Life:
         with (
             suppress(CrashError),
             patch.object(rebuild, "STEP_EVENTS", 2),
-            patch("evstore.log.memory.CHUNK_EVENTS", 2),
+            patch("evstore.log.ledger.CHUNK_EVENTS", 2),
         ):
             await rebuilding.run(
                 {each.name for each in await due(self.origin, events=0)}

@@ -120,6 +120,8 @@ def test_every_setting_is_kumas_or_stands_among_our_own() -> None:
         "POSTGRES_PASSWORD_FILE",
         "KUBERNETES_KUBECONFIG",
         "KUBERNETES_CONTEXT",
+        "KUBERNETES_MIRROR_ENABLED",
+        "KUBERNETES_MIRROR_RATE",
     }
     without_effect = {
         "POSTGRES_DRIVER_NAME",

@@ -185,7 +185,7 @@ async def test_a_state_made_anew_goes_as_far_as_can_be_read(
     with pytest.raises(SchemaError, match="position 3"):
         tail.check_readable()
     # Once the log is another one again, it is read on.
-    stored._events[2] = both[1]
+    stored._ledger._events[2] = both[1]
     await live.catch_up()
     tail.check_readable()
     assert live.projections.position == 3

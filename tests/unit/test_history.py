@@ -10,9 +10,10 @@ import pytest
 from events import START, History, create, delete, key, update
 from evstore.clock import to_datetime
 from evstore.errors import InvalidError, NotFoundError
+from evstore.folds.resources import record_of
 from evstore.log import MemoryLog
 from evstore.model import Filter, Key
-from evstore.past.history import record_of, resolve, resource_at, resources_at
+from evstore.past.history import resolve, resource_at, resources_at
 
 if TYPE_CHECKING:
     from evstore.commit.changes import Change

@@ -154,7 +154,7 @@ async def test_an_interrupted_rebuild_is_gone_on_with(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rebuild, "STEP_EVENTS", 10)
-    monkeypatch.setattr("evstore.log.memory.CHUNK_EVENTS", 7)
+    monkeypatch.setattr("evstore.log.ledger.CHUNK_EVENTS", 7)
     log = await filled()
     origin = origin_of(log, Counted())
 
@@ -183,7 +183,7 @@ async def test_an_interrupted_rebuild_is_gone_on_with(
 async def test_one_that_is_to_end_stores_what_it_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("evstore.log.memory.CHUNK_EVENTS", 7)
+    monkeypatch.setattr("evstore.log.ledger.CHUNK_EVENTS", 7)
     log = await filled()
     enough = anyio.Event()
 
@@ -204,7 +204,7 @@ async def test_one_that_is_to_end_stores_what_it_has(
 async def test_one_never_ends_inside_a_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("evstore.log.memory.CHUNK_EVENTS", 7)
+    monkeypatch.setattr("evstore.log.ledger.CHUNK_EVENTS", 7)
     log = await filled()
     history = History(log.genesis)
     history.projections.apply(await everything(log))

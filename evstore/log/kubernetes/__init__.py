@@ -14,8 +14,9 @@ from evstore.log.patience import patiently
 from evstore.log.shapes import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
-from . import migrations, proof, rights
+from . import base, migrations, proof, rights
 from .client import Client
+from .compaction import Compactor, Plan
 from .copy import genesis_of
 from .dates import DatedClock
 from .feed import Feed
@@ -38,10 +39,10 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from evstore.config import Config
-    from evstore.log.shapes import AuditedEvent, Snapshot, Stamp
+    from evstore.log.shapes import AuditedEvent, Base, Snapshot, Stamp
     from evstore.tally import Activity
 
-__all__ = ["KubernetesLog", "open_kubernetes"]
+__all__ = ["Compactor", "KubernetesLog", "Plan", "open_kubernetes"]
 
 CONNECTIONS_MAX = 100
 TURNS = "evstore-turns"
@@ -129,6 +130,15 @@ class KubernetesLog:
         """The place before the first event."""
         return self._feed.ledger.genesis
 
+    @property
+    def floor(self) -> Head:
+        """The place below which changes were removed."""
+        return self._feed.ledger.floor
+
+    async def base(self) -> Base | None:
+        """Return what is certified of the state at the floor, as the cluster has it."""
+        return await base.read(self._shelf)
+
     def clock(self) -> int:
         """Return the host's time, kept within what the server's dates allow."""
         return self._clock.now()
@@ -196,7 +206,7 @@ class KubernetesLog:
 
     async def _reach(self, position: int | None) -> None:
         """Make sure that the copy goes up to a position, or to the log's head."""
-        if position is None or position > len(self._feed.ledger):
+        if position is None or position > self._feed.ledger.top:
             await self._feed.refresh()
         if self._feed.copy.pending:
             await self._feed.settle_redactions()
@@ -371,6 +381,12 @@ class KubernetesLog:
     ) -> int:
         """Drop these snapshots, or all, of positions from `since` on; return how many."""
         return await self._snapshots.drop(snapshots, since=since)
+
+    # Compaction.
+
+    def compactor(self) -> Compactor:
+        """Return what removes history; see `evstore.maintenance.compact`."""
+        return Compactor(self._client, self._shelf, self._feed, self._clock.now)
 
     # The end.
 

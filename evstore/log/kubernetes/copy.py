@@ -9,6 +9,7 @@ import msgspec
 
 from evstore.codec import genesis_hash
 from evstore.errors import DivergedError
+from evstore.log.failures import ForeignLogError
 from evstore.log.ledger import Ledger
 from evstore.model import Head, Operation
 from evstore.redaction import announcement_of
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    from evstore.log.shapes import Base
     from evstore.model import StoredEvent
 
-    from .objects import Metadata
+    from .objects import Change, Metadata
 
 
 def genesis_of(identity: UUID) -> Head:
@@ -28,15 +30,19 @@ def genesis_of(identity: UUID) -> Head:
 
 
 class Copy:
-    """What has been read of the log `identity`, from its first event on.
+    """What has been read of the log `identity`, from its first event or its floor on.
 
     `uid` is that of the object that holds the last event, `version` the newest one at
     which an object of the log was created, as far as is known. `pending` are events whose redaction was announced, and of which the copy has the body still.
     """
 
-    def __init__(self, identity: UUID) -> None:
+    def __init__(self, identity: UUID, base: Base | None = None) -> None:
         self.identity = identity
-        self.ledger = Ledger(genesis_of(identity))
+        self.ledger = Ledger(
+            genesis_of(identity),
+            floor=base.head if base else None,
+            base=base.events if base else (),
+        )
         self.pending: set[int] = set()
         self.uid = ""
         self.version = 0
@@ -54,7 +60,7 @@ class Copy:
 
     def first_of(self, position: int) -> int | None:
         """Return the position at which the change begins that holds this one."""
-        if not 0 < position <= len(self.ledger):
+        if not self.ledger.floor.position < position <= self.ledger.top:
             return None
         return self._firsts[bisect_right(self._firsts, position) - 1]
 
@@ -84,18 +90,44 @@ class Copy:
             announced = announcement_of(event)
         except msgspec.DecodeError:
             return  # it was not made by us: the proof tells
-        if announced is None or not 0 < announced.position <= len(self.ledger):
+        if announced is None or self.first_of(announced.position) is None:
             return
         if not announced.allows(self.ledger.event(announced.position)):
             self.pending.add(announced.position)
 
+    def compact(self, position: int) -> None:
+        """Forget the events up to a position, but for the state there.
+
+        It is the end of a change, and not of the last one.
+        """
+        self.ledger.compact(position)
+        self._firsts = self._firsts[bisect_right(self._firsts, position) :]
+        self.pending = {each for each in self.pending if each > position}
+
     def renew(self, events: Sequence[StoredEvent]) -> None:
         """Take in a change that was written anew: bodies may be redacted, no more."""
         for event in events:
-            if event.position > len(self.ledger):
+            if self.first_of(event.position) is None:
                 return
             known = self.ledger.event(event.position)
             if event.hash == known.hash and event.salt != known.salt:
                 self.ledger.replace(event)
             if event.body_digest is not None:
                 self.pending.discard(event.position)
+
+
+def check_order(change: Change, copy: Copy) -> None:
+    """Check that a change follows the last event of a copy.
+
+    Raises:
+        ForeignLogError: it is of another log.
+        DivergedError: it follows another event.
+    """
+    if change.spec.log != str(copy.identity):
+        message = f"change {change.metadata.name} is of another log"
+        raise ForeignLogError(message)
+    if change.spec.after != copy.head.hash.hex():
+        name, position = change.metadata.name, copy.head.position
+        message = f"change {name} does not follow event {position} as it was read"
+        advice = "where the cluster was set back to a backup, it has to be deleted"
+        raise DivergedError(f"{message}; {advice}")

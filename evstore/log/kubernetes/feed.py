@@ -4,6 +4,10 @@ One LIST fills it. From then on each change is either our own, or one that the w
 brings, or one that is asked for by its name: that of the position after the head. The
 watch is for speed alone; whoever needs to know where the log ends asks for the next
 name, which the API server answers from a quorum of etcd.
+
+Changes that are an hour old may be removed, below a floor that is recorded first. So a
+free name says something only for a while after a look at where the log ends; after that
+the floor is looked at, too.
 """
 
 from __future__ import annotations
@@ -19,9 +23,9 @@ from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError, UnavailableError
 from evstore.log.failures import ForeignLogError, UnreadableError
 
-from . import objects
+from . import base, objects
 from .client import GONE, Client, GoneError
-from .copy import Copy
+from .copy import Copy, check_order
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -67,7 +71,9 @@ class Feed:
         self.copy = Copy(identity)
         self.watching = False
         self._grown = anyio.Event()
+        # When we have last begun to look at where the log ends, and where that was.
         self._confirmed_at: int | None = None
+        self._confirmed = 0
         self._confirmed_failures = 0
         self._started: Callable[[], None] | None = None
 
@@ -85,8 +91,10 @@ class Feed:
         self._grown.set()
         self._grown = anyio.Event()
 
-    def adopt(self, events: Sequence[StoredEvent], metadata: objects.Metadata) -> None:
-        """Take in events that we appended directly after the head.
+    def adopt(
+        self, events: Sequence[StoredEvent], metadata: objects.Metadata, *, began: int
+    ) -> None:
+        """Take in events that we began to append directly after the head, by boot time.
 
         Nobody is woken: who waits does so for what others append.
 
@@ -99,7 +107,7 @@ class Feed:
             self.copy.uid = ""  # the object at our head is not what it was
             self._confirmed_at = None
             raise
-        self._confirm()
+        self._confirm(began)
 
     async def _take(self, change: objects.Change) -> None:
         """Take in a change, if it is the one that follows the head.
@@ -115,28 +123,64 @@ class Feed:
         try:
             events = await self._shelf.events(change)
         except UnreadableError as error:
-            message = f"change {change.metadata.name} holds no events that can be read"
-            raise UnavailableError(f'{message}; "evstore verify" tells more') from error
+            raise _unreadable(error.position) from error
         # Somebody else may have taken it in meanwhile.
         if copy is self.copy and events[0].position == copy.head.position + 1:
             copy.adopt(events, change.metadata)
             self._wake()
 
     async def load(self, identity: UUID) -> None:
-        """Read the whole log, in place of what was read before."""
-        copy = Copy(identity)
+        """Read the whole log, in place of what was read before.
+
+        Raises:
+            ForeignLogError: there is a change of another log.
+            DivergedError: there is a change that does not follow the one before it.
+            UnavailableError: the cluster does not answer, or what is stored is damaged.
+        """
+        while True:
+            copy = await self._read(identity)
+            if copy is None:
+                continue
+            self.copy = copy
+            self._confirmed_at, self._confirmed = None, copy.ledger.floor.position
+            try:
+                await self._reach_end()
+            except ForeignLogError:
+                raise
+            except DivergedError:
+                continue  # it was set back, or compacted, since the list
+            self._wake()
+            return
+
+    async def _read(self, identity: UUID) -> Copy | None:
+        """Read what there is; None where some of it was removed meanwhile."""
+        try:
+            copy = Copy(identity, await base.read(self._shelf))
+        except UnreadableError as error:
+            raise _unreadable(error.position) from error
+        damaged: UnreadableError | None = None
+        try:
+            await self._list_into(copy)
+        except UnreadableError as error:
+            damaged = error
+        if damaged is None:
+            return copy
+        if (await self._shelf.log()).floor > copy.ledger.floor.position:
+            return None
+        raise _unreadable(damaged.position) from damaged
+
+    async def _list_into(self, copy: Copy) -> None:
         whole = True
         async for page in self._shelf.changes():
             for change in page:
+                position = objects.position_of(change)
+                if position <= copy.ledger.floor.position:
+                    continue  # void, or about to be removed
                 # What lies past a gap is no part of the log.
-                whole = whole and objects.position_of(change) == copy.head.position + 1
+                whole = whole and position == copy.head.position + 1
                 if whole:
                     check_order(change, copy)
                     copy.adopt(await self._shelf.events(change), change.metadata)
-        self.copy = copy
-        await self.catch_up()
-        self._confirm()
-        self._wake()
 
     async def catch_up(self) -> None:
         """Take in what follows, change by change, until there is none."""
@@ -156,15 +200,29 @@ class Feed:
             UnavailableError: the cluster does not answer.
         """
         try:
-            await self._check_end()
-            await self.catch_up()
+            await self._reach_end()
         except ForeignLogError:
             raise
         except DivergedError as error:
             logger.warning("reading the whole log anew: %s", error)
             await self.reload()
-        else:
-            self._confirm()
+
+    async def _reach_end(self) -> None:
+        """Take in what follows, and make sure that our head is the log's.
+
+        Raises:
+            DivergedError: the log has lost our last event, or was compacted beyond it.
+        """
+        # A process may be suspended at any point: what is confirmed is as of now.
+        began = boot_microseconds()
+        await self._check_end()
+        await self.catch_up()
+        if not _recent(self._confirmed_at):
+            floor = (await self._shelf.log()).floor
+            if floor > self._confirmed:
+                message = f"the log was compacted beyond event {self._confirmed}"
+                raise DivergedError(message)
+        self._confirm(began)
 
     async def reload(self) -> None:
         """Read the whole log anew.
@@ -189,21 +247,40 @@ class Feed:
             message = f"the log has lost event {first}"
             raise DivergedError(message)
 
-    def _confirm(self) -> None:
-        self._confirmed_at = boot_microseconds()
+    def _confirm(self, began: int) -> None:
+        self._confirmed_at = began
+        self._confirmed = self.head.position
         self._confirmed_failures = self._client.failures
 
-    async def ensure_confirmed(self) -> None:
+    async def ensure_confirmed(self) -> int:
         """Make sure that our head was the log's not long ago, and no failure since.
 
-        A server that failed in between may have come back with an older state.
+        Returns when it was, for `is_void`. A server that failed in between may have come
+        back with an older state.
         """
         if (
             self._confirmed_at is None
             or self._confirmed_failures != self._client.failures
-            or boot_microseconds() - self._confirmed_at > CONFIRMED_SECONDS_MAX * 1e6
+            or not _recent(self._confirmed_at)
         ):
             await self.refresh()
+        assert self._confirmed_at is not None, "refreshing has confirmed it"
+        return self._confirmed_at
+
+    async def is_void(self, position: int, *, confirmed: int) -> bool:
+        """Whether a change counts for nothing that was just created at a position.
+
+        `confirmed` is when the place before it was known to be the head. Not long after
+        that, nothing that had its name before can have been old enough to be removed.
+        """
+        return not _recent(confirmed) and position <= (await self._shelf.log()).floor
+
+    async def learn_floor(self) -> None:
+        """Forget what was compacted, but for the state at the floor."""
+        floor = (await self._shelf.log()).floor
+        copy = self.copy
+        if copy.ledger.floor.position < floor < copy.head.position:
+            copy.compact(floor)
 
     async def settle_redactions(self) -> None:
         """Read events again whose redaction was announced and is not done in the copy."""
@@ -236,7 +313,7 @@ class Feed:
             try:
                 if not version:
                     version = await self._shelf.moment()
-                    await self.catch_up()
+                    await self.refresh()
                 async for reached in self._watch(version):
                     version, pause = reached, _PAUSE_SECONDS_MIN
             except (
@@ -284,34 +361,35 @@ class Feed:
                 if error.code == GONE:
                     raise GoneError("")
                 raise UnavailableError(error.message)
-            case "ADDED":
+            case "ADDED" | "MODIFIED" | "DELETED":
                 change = objects.decode_change(event.object)
-                if objects.position_of(change) > self.head.position + 1:
-                    await self.catch_up()
-                await self._take(change)
-                return change.metadata.resource_version
-            case "MODIFIED":
-                change = objects.decode_change(event.object)
-                self.copy.renew(await self._shelf.events(change))
+                await self._heed_change(event.type, change)
                 return change.metadata.resource_version
             case _:
-                if event.type == "DELETED":
-                    self._confirmed_at = None  # perhaps it was our last one
                 return objects.decode_bare(event.object).metadata.resource_version
 
+    async def _heed_change(self, type_: str, change: objects.Change) -> None:
+        position = objects.position_of(change)
+        match type_:
+            case "ADDED":
+                if position > self.head.position + 1:
+                    await self.catch_up()
+                await self._take(change)
+            case "DELETED":
+                self._confirmed_at = None  # perhaps it was our last one
+                if position > self.ledger.floor.position:
+                    await self.learn_floor()
+            case _:
+                self.copy.renew(await self._shelf.events(change))
 
-def check_order(change: objects.Change, copy: Copy) -> None:
-    """Check that a change follows the last event of a copy.
 
-    Raises:
-        ForeignLogError: it is of another log.
-        DivergedError: it follows another event.
-    """
-    if change.spec.log != str(copy.identity):
-        message = f"change {change.metadata.name} is of another log"
-        raise ForeignLogError(message)
-    if change.spec.after != copy.head.hash.hex():
-        name, position = change.metadata.name, copy.head.position
-        message = f"change {name} does not follow event {position} as it was read"
-        advice = "where the cluster was set back to a backup, it has to be deleted"
-        raise DivergedError(f"{message}; {advice}")
+def _recent(confirmed: int | None) -> bool:
+    """Whether nothing after a place can have been removed since it was confirmed."""
+    if confirmed is None:
+        return False
+    return boot_microseconds() - confirmed <= CONFIRMED_SECONDS_MAX * 1e6
+
+
+def _unreadable(position: int) -> UnavailableError:
+    message = f"what is stored at position {position} cannot be read"
+    return UnavailableError(f'{message}; "evstore verify" tells more')

@@ -22,6 +22,7 @@ SCHEMA_VERSION: Final = 1
 VERSION_ANNOTATION: Final = f"{GROUP}/schema-version"
 RUNTIME: Final = "evstore-runtime"
 OWNER: Final = "evstore-owner"
+COMPACTOR: Final = "evstore-compactor"
 SCHEMA_READER: Final = "evstore-schema-reader"
 MIRROR: Final = "evstore-mirror"
 
@@ -74,6 +75,17 @@ _RESOURCE: Final = {
     "status": _ANYTHING,
     "omitted": _STRING,
 }
+_FLOOR: Final = {
+    "type": "object",
+    "required": ["position", "hash", "time", "digest", "pieces"],
+    "properties": {
+        "position": _INTEGER,
+        "hash": _HASH,
+        "time": _INTEGER,
+        "digest": _HASH,
+        "pieces": _NAMES,
+    },
+}
 _AGE: Final = ("Age", "date", ".metadata.creationTimestamp", 0)
 
 
@@ -93,8 +105,9 @@ def definitions() -> list[dict[str, Any]]:
         _definition(CHUNKS, _CHUNK, _AGE, required=["payload"]),
         _definition(
             LOGS,
-            {"identity": _UUID},
+            {"identity": _UUID, "floor": _FLOOR},
             ("Identity", "string", ".spec.identity", 0),
+            ("Floor", "integer", ".spec.floor.position", 0),
             _AGE,
             required=["identity"],
         ),
@@ -205,6 +218,15 @@ def mirror_rules() -> list[dict[str, Any]]:
     ]
 
 
+def compactor_rules() -> list[dict[str, Any]]:
+    """Return what `evstore compact` takes besides: who runs it can remove history."""
+    return [
+        *runtime_rules(),
+        _rule(GROUP, LOGS, verbs=("update",)),
+        _rule(GROUP, CHANGES, CHUNKS, verbs=("delete",)),
+    ]
+
+
 def schema_rules() -> list[dict[str, Any]]:
     """Return what looking at the version of the kinds takes; they have no namespace."""
     names = [each["metadata"]["name"] for each in definitions()]
@@ -224,6 +246,7 @@ def roles(
     return [
         _role("Role", RUNTIME, runtime_rules(), namespace),
         _role("Role", OWNER, owner_rules(), namespace),
+        _role("Role", COMPACTOR, compactor_rules(), namespace),
         _role("Role", MIRROR, mirror_rules(), namespace),
         _role("ClusterRole", SCHEMA_READER, schema_rules()),
         _binding("RoleBinding", "Role", RUNTIME, subject, namespace),

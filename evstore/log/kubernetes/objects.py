@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from datetime import datetime  # noqa: TC003 - msgspec resolves it
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ import zstandard
 
 from evstore.clock import to_datetime
 from evstore.log.failures import UnreadableError
-from evstore.model import StoredEvent
+from evstore.model import Head, StoredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,7 @@ class Metadata(msgspec.Struct, rename="camel"):
     uid: str = ""
     resource_version: str = ""
     generation: int = 1
+    creation_timestamp: datetime | None = None
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -131,17 +133,43 @@ class Chunk(msgspec.Struct):
     spec: ChunkSpec
 
 
-class LogSpec(msgspec.Struct):
-    """Which log this is."""
+class Floor(msgspec.Struct, kw_only=True):
+    """Below which place changes are void, and where the base is that is certified there.
+
+    `digest` is the SHA-256 of the pieces together.
+    """
+
+    position: int
+    hash: str
+    time: int
+    digest: str
+    pieces: list[str]
+
+    @property
+    def head(self) -> Head:
+        """The place."""
+        return Head(
+            position=self.position, hash=bytes.fromhex(self.hash), time=self.time
+        )
+
+
+class LogSpec(msgspec.Struct, omit_defaults=True):
+    """Which log this is, and where its history begins."""
 
     identity: str = ""
+    floor: Floor | None = None
 
 
 class LogObject(msgspec.Struct):
-    """The object that gives an empty log its identity."""
+    """The object of the log itself."""
 
     metadata: Metadata
     spec: LogSpec
+
+    @property
+    def floor(self) -> int:
+        """The position at or below which changes are void."""
+        return self.spec.floor.position if self.spec.floor else 0
 
 
 class Packed(msgspec.Struct, frozen=True):

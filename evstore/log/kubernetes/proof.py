@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from evstore.codec import body_digest
+from evstore.errors import CompactedError
 from evstore.log.contract import CHUNK_EVENTS
+from evstore.log.failures import UnreadableError
 from evstore.log.shapes import AuditedEvent
 
 from . import objects
@@ -27,12 +30,35 @@ async def audit(
     """Yield what the cluster has in a range, not our copy; see the log's contract."""
     if after >= until:
         return
+    await _check_floor(shelf, after)
+    try:
+        async with aclosing(_audit(shelf, after=after, until=until)) as chunks:
+            async for found in chunks:
+                yield found
+    except UnreadableError:
+        await _check_floor(shelf, after)
+        raise
+    await _check_floor(shelf, after)
+
+
+async def _check_floor(shelf: Shelf, after: int) -> None:
+    """Check that nothing that follows a position has been removed, so far."""
+    floor = (await shelf.log()).floor
+    if after < floor:
+        message = f"the log was compacted, meanwhile up to position {floor}"
+        raise CompactedError(message, oldest=floor)
+
+
+async def _audit(
+    shelf: Shelf, *, after: int, until: int
+) -> AsyncGenerator[list[AuditedEvent]]:
+    floor = (await shelf.log()).floor
     async for page in shelf.changes():
         for change in page:
             position = objects.position_of(change)
             if position > until:
                 return
-            if position:
+            if position > floor:
                 events = await shelf.events(change)
                 found = [_audited(e) for e in events if after < e.position <= until]
                 for start in range(0, len(found), CHUNK_EVENTS):

@@ -8,6 +8,7 @@ import msgspec
 
 from evstore.errors import ConfigError
 
+from .manifests import COMPACTOR, OWNER
 from .objects import CHANGES, CHUNKS, GROUP, LOGS, SNAPSHOTS
 
 if TYPE_CHECKING:
@@ -77,10 +78,23 @@ async def check_restorer(client: Client) -> None:
     await _require(client, "update", LOGS, "restoring into an empty log")
 
 
-async def _require(client: Client, verb: str, plural: str, purpose: str) -> None:
+async def check_compactor(client: Client) -> None:
+    """Check that our account may compact.
+
+    Raises:
+        ConfigError: it has not got the rights of that role.
+    """
+    needed = (("update", LOGS), ("delete", CHANGES), ("delete", CHUNKS))
+    for verb, plural in needed:
+        await _require(client, verb, plural, "compacting", role=COMPACTOR)
+
+
+async def _require(
+    client: Client, verb: str, plural: str, purpose: str, *, role: str = OWNER
+) -> None:
     if not await may(client, verb, plural):
         message = (
             f"store.kubernetes: we may not {verb} {plural}.{GROUP} in namespace "
-            f"{client.namespace}: {purpose} takes the role evstore-owner"
+            f"{client.namespace}: {purpose} takes the role {role}"
         )
         raise ConfigError(f'{message}; "evstore migrate manifests" prints it')

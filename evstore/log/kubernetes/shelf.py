@@ -61,17 +61,40 @@ class Shelf:
         """Return the identity that the log has; give it one where it has none.
 
         That of the first change counts more than that of the object: an empty log that
-        is restored takes over the other identity with its first change.
+        is restored takes over the other identity with its first change. In a log that
+        was compacted the object's counts.
         """
-        name = objects.IDENTITY
-        while True:
-            answer = await self._client.request("GET", self.path(objects.LOGS, name))
-            if answer.status != NOT_FOUND:
-                break
-            await self._create_identity(answer)
-        found = self._client.content(answer, objects.decode_log)
-        first = await self.change(1)
+        found = await self.log()
+        first = None if found.floor else await self.change(1)
         return UUID(first.spec.log if first is not None else found.spec.identity)
+
+    async def log(self) -> objects.LogObject:
+        """Return the object of the log, as a quorum has it; create it if there is none."""
+        path = self.path(objects.LOGS, objects.IDENTITY)
+        while True:
+            answer = await self._client.request("GET", path)
+            if answer.status != NOT_FOUND:
+                return self._client.content(answer, objects.decode_log)
+            await self._create_identity(answer)
+
+    async def put_log(self, found: objects.LogObject, spec: objects.LogSpec) -> bool:
+        """Replace the object of the log; False where it is not as it was found.
+
+        Raises:
+            ConfigError: we may not.
+        """
+        body = objects.document(
+            objects.LOGS,
+            objects.IDENTITY,
+            spec,
+            resourceVersion=found.metadata.resource_version,
+        )
+        path = self.path(objects.LOGS, objects.IDENTITY)
+        answer = await self._client.request("PUT", path, body=body)
+        if answer.status == CONFLICT:
+            return False
+        self._checked(answer)
+        return True
 
     async def _create_identity(self, missing: Answer) -> None:
         if missing.explanation().reason != "NotFound":
@@ -89,18 +112,9 @@ class Shelf:
         Raises:
             ConfigError: we may not.
         """
-        path = self.path(objects.LOGS, objects.IDENTITY)
-        while True:
-            found = self._checked(await self._client.request("GET", path))
-            version = objects.decode_log(found.body).metadata.resource_version
-            spec = {"identity": str(identity)}
-            body = objects.document(
-                objects.LOGS, objects.IDENTITY, spec, resourceVersion=version
-            )
-            answer = await self._client.request("PUT", path, body=body)
-            if answer.status != CONFLICT:
-                self._checked(answer)
-                return
+        spec = objects.LogSpec(identity=str(identity))
+        while not await self.put_log(await self.log(), spec):
+            pass
 
     # Changes.
 
@@ -235,7 +249,7 @@ class Shelf:
                 await self._client.request("POST", self.path(plural), body=body)
             )
 
-        await _together(store, len(names))
+        await together(store, len(names))
         return names
 
     async def chunks(self, plural: str, names: Sequence[str]) -> list[str | None]:
@@ -248,7 +262,7 @@ class Shelf:
                 content = self._client.content(answer, objects.decode_chunk)
                 found[index] = content.spec.payload
 
-        await _together(fetch, len(names))
+        await together(fetch, len(names))
         return found
 
     async def remove(self, plural: str, name: str) -> bool:
@@ -268,7 +282,7 @@ class Shelf:
         raise error
 
 
-async def _together(work: Callable[[int], Awaitable[None]], count: int) -> None:
+async def together(work: Callable[[int], Awaitable[None]], count: int) -> None:
     """Do something for each index, a few at a time; raise what went wrong first."""
     failures: list[Exception] = []
     indexes = iter(range(count))

@@ -199,6 +199,8 @@ class Snapshots:
         except DivergedError:
             return False
         ledger = self._feed.ledger
+        if stamp.head.position < ledger.floor.position:
+            return False  # nothing leads on from there any more
         if ledger.place(stamp.head.position) != stamp.head:
             return False
         since = ledger.since(stamp.head.position)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError
 from evstore.log.failures import AppendError, HeadMovedError, InDoubtError
 
@@ -47,18 +48,24 @@ class Writer:
         """Append; see the log's contract."""
         if self._feed.head.position < after.position:
             await self._feed.refresh()  # another instance has got further than we
-        await self._feed.ensure_confirmed()
+        confirmed = await self._feed.ensure_confirmed()
         if self._feed.head != after:
             raise HeadMovedError
         log = self._feed.copy.identity
+        began = boot_microseconds()
         try:
             metadata = await self._shelf.create(events, after=after.hash, log=log)
         except LostError as error:
             raise InDoubtError(str(error)) from error
+        try:
+            if await self._feed.is_void(events[0].position, confirmed=confirmed):
+                raise HeadMovedError
+        except StoreError as error:
+            raise InDoubtError(str(error)) from error
         if self._feed.head != after:
             return  # the watch was quicker
         try:
-            self._feed.adopt(events, metadata)
+            self._feed.adopt(events, metadata, began=began)
         except DivergedError as error:
             raise InDoubtError(str(error)) from error
 

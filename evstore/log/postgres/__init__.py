@@ -109,6 +109,14 @@ class PostgresLog:
         self.genesis = Head(position=0, hash=genesis_hash(identity), time=0)
         self._knows = len(available())
 
+    @property
+    def floor(self) -> Head:
+        """The place before the first event: nothing is ever removed."""
+        return self.genesis
+
+    async def base(self) -> None:
+        """There is none below the first event."""
+
     def clock(self) -> int:
         """Return the database's time as this host knows it."""
         return self._clock.now()

@@ -1,0 +1,180 @@
+"""Compaction: the floor is raised, and then what lies below it is removed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from evstore.clock import to_datetime
+from evstore.errors import UnavailableError
+from evstore.log.failures import UnreadableError
+
+from . import base as bases, objects, rights
+from .client import LostError
+from .shelf import together
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from datetime import datetime
+
+    from evstore.log.shapes import Base
+
+    from .client import Client
+    from .feed import Feed
+    from .shelf import Shelf
+
+# What is younger stays: twice as long as a look at where the log ends counts for.
+YOUNG_SECONDS: Final = 3600
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a compaction would remove: up to `floor`, which is the end of an object."""
+
+    floor: int
+    objects: int
+    bytes: int
+
+
+class Compactor:
+    """Compacts the log of one namespace; `clock` is the server's."""
+
+    def __init__(
+        self, client: Client, shelf: Shelf, feed: Feed, clock: Callable[[], int]
+    ) -> None:
+        self._client = client
+        self._shelf = shelf
+        self._feed = feed
+        self._clock = clock
+
+    async def check_rights(self) -> None:
+        """Check that our account may compact.
+
+        Raises:
+            ConfigError: it has not got the rights of that role.
+        """
+        await rights.check_compactor(self._client)
+
+    async def plan(self, wanted: int) -> Plan:
+        """Return what could be removed of what lies at or below a position.
+
+        Never an object younger than an hour, nor the last one.
+        """
+        floor = reached = self._feed.ledger.floor.position
+        count = size = 0
+        waiting: objects.Change | None = None
+        async for change in self._changes():
+            first = objects.position_of(change)
+            # Where the next one begins is where one ends, in a log without gaps.
+            if waiting is not None:
+                if first - 1 > max(wanted, floor):
+                    break
+                count, size = count + 1, size + await self._size(waiting)
+                reached = max(reached, first - 1)
+            waiting = None
+            if not self._is_young(change):
+                waiting = change
+            elif first > floor:
+                break
+        return Plan(floor=reached, objects=count, bytes=size)
+
+    async def _changes(self) -> AsyncGenerator[objects.Change]:
+        async for page in self._shelf.changes():
+            for change in page:
+                if objects.position_of(change):
+                    yield change
+
+    async def _size(self, change: objects.Change) -> int:
+        names = [part.name for part in change.spec.chunks]
+        chunks = await self._shelf.chunks(objects.CHUNKS, names)
+        return len(change.spec.payload) + sum(len(each or "") for each in chunks)
+
+    def _is_young(self, change: objects.Change) -> bool:
+        created = change.metadata.creation_timestamp
+        return created is None or created > self._limit()
+
+    def _limit(self) -> datetime:
+        return to_datetime(self._clock()) - timedelta(seconds=YOUNG_SECONDS)
+
+    async def store(self, base: Base) -> objects.Floor:
+        """Store a base; it counts for nothing before the floor is raised to it."""
+        payloads = bases.pack(base)
+        names = await self._shelf.store_chunks(objects.SNAPSHOT_CHUNKS, payloads)
+        return objects.Floor(
+            position=base.head.position,
+            hash=base.head.hash.hex(),
+            time=base.head.time,
+            digest=objects.digest_of("".join(payloads)),
+            pieces=names,
+        )
+
+    async def load(self, floor: objects.Floor) -> Base:
+        """Read a base back.
+
+        Raises:
+            UnavailableError: it is not as it was stored.
+        """
+        pieces = await self._shelf.chunks(objects.SNAPSHOT_CHUNKS, floor.pieces)
+        try:
+            return bases.unpack("".join(each or "" for each in pieces), floor)
+        except UnreadableError as error:
+            message = "the cluster did not keep the state as it was stored"
+            raise UnavailableError(message) from error
+
+    async def raise_floor(self, floor: objects.Floor) -> bool:
+        """Record the floor; False where another compaction has got as far.
+
+        From then on everything at or below it is void.
+        """
+        identity = str(self._feed.copy.identity)
+        spec = objects.LogSpec(identity=identity, floor=floor)
+        while True:
+            found = await self._shelf.log()
+            if found.spec.floor == floor:
+                break  # an answer was lost
+            if found.floor >= floor.position:
+                await self.discard(floor)
+                return False
+            try:
+                if not await self._shelf.put_log(found, spec):
+                    continue
+            except LostError:
+                continue
+            if found.spec.floor is not None:
+                await self.discard(found.spec.floor)
+            break
+        await self._feed.learn_floor()
+        return True
+
+    async def discard(self, floor: objects.Floor) -> None:
+        """Remove the pieces of a base that counts no more."""
+        for name in floor.pieces:
+            await self._shelf.remove(objects.SNAPSHOT_CHUNKS, name)
+
+    async def sweep(self) -> int:
+        """Remove what lies at or below the floor; return how many objects that were.
+
+        Also what another compaction has left; an object younger than an hour stays for
+        the next.
+        """
+        floor = (await self._shelf.log()).floor
+        removed = 0
+        async for page in self._shelf.changes():
+            gone = [each for each in page if 0 < objects.position_of(each) <= floor]
+            old = [each for each in gone if not self._is_young(each)]
+
+            async def remove(index: int, old: list[objects.Change] = old) -> None:
+                await self._remove(old[index])
+
+            await together(remove, len(old))
+            removed += len(old)
+            if len(gone) < len(page):
+                break
+        return removed
+
+    async def _remove(self, change: objects.Change) -> None:
+        """Remove a change, its chunks first: once it is gone, nobody knows of them."""
+        for part in change.spec.chunks:
+            await self._shelf.remove(objects.CHUNKS, part.name)
+        await self._shelf.remove(objects.CHANGES, change.metadata.name)
