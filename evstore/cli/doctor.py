@@ -34,7 +34,9 @@ def doctor(
 
     config = config_of(context)
     if config.type != "postgres":
-        message = f"store.type is {config.type}: there is no server to look at"
+        message = f"store.type is {config.type}: the doctor looks at databases alone"
+        if config.type == "kubernetes":
+            raise UsageError(f"{message}; `evstore migrate status` looks at a cluster")
         raise UsageError(f"{message}; set it to postgres")
     found = run(lambda: doctor_(config))
     if output is Format.TABLE:

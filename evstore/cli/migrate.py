@@ -13,7 +13,6 @@ from .options import AppName, Output
 from .output.migrating import (
     note_left_out,
     plan_document,
-    print_kinds,
     print_plan,
     print_report,
     print_status,
@@ -58,10 +57,11 @@ def plan(
     from evstore.maintenance import migration_plan
 
     program = app_of(app)
-    config = _database(context)
+    config = _migrated(context)
     found = run(lambda: migration_plan(config, app=program))
     if output is Format.TABLE:
-        print_plan(found)
+        what = "cluster" if config.type == "kubernetes" else "database"
+        print_plan(found, what=what)
     else:
         print_document(plan_document(found), output)
     note_left_out(found.left_out)
@@ -183,16 +183,14 @@ def status(
 
     program = app_of(app)
     config = _migrated(context)
-    if config.type == "kubernetes":
-        _status_of_cluster(config, output, check=check)
-        return
     found = run(lambda: migration_status(config, app=program))
     if output is Format.TABLE:
         print_status(found)
     else:
         print_document(status_document(found), output)
     dirty = any(each.dirty for each in found.applied)
-    if check and (found.pending or dirty or found.due):
+    missing = any(each.version == 0 for each in found.kinds)
+    if check and (found.pending or dirty or missing or found.due):
         raise typer.Exit(1)
 
 
@@ -249,22 +247,9 @@ def grant(
         print("\n".join(statements))
 
 
-def _status_of_cluster(config: Config, output: Format, *, check: bool) -> None:
-    from evstore.maintenance import cluster_status
-
-    found = run(lambda: cluster_status(config))
-    if output is Format.TABLE:
-        print_kinds(found)
-    else:
-        for each in found:
-            print_document({"name": each.name, "version": each.version}, output)
-    if check and any(each.version == 0 for each in found):
-        raise typer.Exit(1)
-
-
 def _migrated(context: typer.Context) -> Config:
     config = config_of(context)
-    return config if config.type == "kubernetes" else _database(context)
+    return prompt(config) if config.type == "kubernetes" else _database(context)
 
 
 def _database(context: typer.Context) -> Config:

@@ -43,8 +43,8 @@ def list_(
     """List all snapshots, that of the highest position first.
 
     BELONGS says whose each is: `own` is of this log and this program, which begins from it; `other code` is of a program
-    with other upcasters or another version, or with projections that only its --app names; `lost end` and `other log` fit
-    to nothing here, and can be dropped.
+    with other upcasters or another version, or with projections that only its --app names; `lost end`, `other log` and
+    `compacted` fit to nothing here, and can be dropped.
     """
     from evstore.maintenance import list_snapshots
 

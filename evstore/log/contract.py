@@ -370,7 +370,8 @@ class Log(Protocol):
 
         Raises:
             ConfigError: our role lacks the rights.
-            UnavailableError: the log cannot be reached; nobody knows.
+            UnavailableError: the log cannot be reached; nobody knows, and in a cluster
+                some of them may be dropped.
         """
         ...
 

@@ -1,6 +1,6 @@
 """Work that needs no open store: migrations, snapshots, rights, a doctor, proof, statistics."""
 
-from .cluster import cluster_manifests, cluster_status
+from .cluster import cluster_manifests
 from .compacting import Compaction, compact
 from .comparing import (
     Discrepancy,
@@ -58,7 +58,6 @@ __all__ = [
     "VerifiedSnapshot",
     "anchor",
     "cluster_manifests",
-    "cluster_status",
     "compact",
     "create_snapshots",
     "doctor",

@@ -65,8 +65,8 @@ class Discrepancy(msgspec.Struct, frozen=True, kw_only=True):
 class ProjectionCheck(msgspec.Struct, frozen=True, kw_only=True):
     """What was found of one projection.
 
-    `stored` is the position of the snapshot that a start begins from, None where it
-    begins with the first event; `position` is what the replay has folded up to, `digest`
+    `stored` is the position of the snapshot that a start begins from, or of the floor of
+    a log that was compacted; None where it begins with the first event; `position` is what the replay has folded up to, `digest`
     that of its state, None where it has stopped; `equal` says whether a start comes to
     the same.
     """
@@ -108,6 +108,8 @@ async def verify_projections(
 ) -> ProjectionVerification:
     """Replay the whole log, and compare with what a start and running instances come to.
 
+    Of a log that was compacted, that is what follows the certified state at its floor.
+
     A start is the newest snapshot that fits and what follows it, for each projection of
     `names`, all without any. Of instances it is the digest of the resources that each
     told with its last heartbeat, in the last day. Nothing is written. `advance` is told
@@ -117,6 +119,8 @@ async def verify_projections(
         InvalidError: there is no projection of a name, or the app cannot be used.
         SchemaError: the database is not at the version that this program needs, or an
             event is in a shape that it does not know.
+        CompactedError: the log was compacted, and one of the projections is a program's
+            own: it cannot be folded without what was removed.
         UnavailableError: the log cannot be read.
     """
     program = Program(app)
@@ -125,12 +129,12 @@ async def verify_projections(
         log = origin.log
         # Before the head: no instance that is asked now can be ahead of it then.
         told = await log.instances() if BUILT_IN in wanted else []
-        started, replayed = await origin.begun(), origin.fresh()
+        started, replayed = await origin.begun(), await origin.beginning()
         stored = {fold.name: fold.head.position for fold in folds_of(started)}
         head = (await log.head()).position
         heartbeats = Heartbeats(told)
         heartbeats.at(replayed)
-        events = log.replay(after=0, until=head)
+        events = log.replay(after=replayed.behind, until=head)
         async with aclosing(events) as chunks:
             async for chunk in chunks:
                 for part in heartbeats.parts(chunk):

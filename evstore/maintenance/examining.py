@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evstore.config import StoreType
 from evstore.doctor.judgement import judge, unreachable
 from evstore.errors import ConfigError, UnavailableError
-
-from .database import database_of
 
 if TYPE_CHECKING:
     from evstore.config import Config
@@ -25,7 +24,9 @@ async def doctor(config: Config) -> list[Check]:
     """
     from evstore.log.postgres import probe  # noqa: PLC0415 - psycopg loads slowly
 
-    database_of(config)
+    if config.type is not StoreType.POSTGRES:
+        message = f"store.type is {config.type.value}: the doctor looks at databases"
+        raise ConfigError(f"{message} alone; set it to postgres")
     try:
         facts = await probe.examine(config)
     except (ConfigError, UnavailableError) as error:

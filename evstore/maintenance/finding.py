@@ -63,7 +63,9 @@ async def event_missed(
     last event. None where more than that differs, or something else.
     """
     off = (int.from_bytes(told) - int.from_bytes(right)) % DIGEST_MODULUS
-    events = await log.latest(where=ANY, until=position)
+    floor = log.floor.position
+    latest = await log.latest(where=ANY, until=position)
+    events = [each for each in latest if each.position > floor]
     for first in range(0, len(events), _LOOKED_UP_MAX):
         some = events[first : first + _LOOKED_UP_MAX]
         before = await log.previous([(each.key, each.position) for each in some])

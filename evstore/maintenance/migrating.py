@@ -7,17 +7,17 @@ again, before a start has to wait for that.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from evstore.config import StoreType
 from evstore.instances.instance import CODE_VERSION
-from evstore.log.extras import extra
 from evstore.snapshots.rebuild import Rebuilding
 
+from . import cluster
 from .database import database_of
-from .programs import Program
+from .programs import Program, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from evstore.log.postgres.migrating import Found, LeftBehind
     from evstore.log.postgres.migrations import Applied, Migration
     from evstore.snapshots.rebuild import Due, Rebuilt
+    from evstore.snapshots.start import Origin
 
 
 class MigrationReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +92,8 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `instances` are those seen in the last minute, by the server's clock, the last seen
     first; `head` is the last position of the log. `projections` are those that are
-    stored, run, or of the app; `due` those that `migrate_up` would rebuild.
+    stored, run, or of the app; `due` those that `migrate_up` would rebuild. A cluster
+    has no migrations, and `kinds` instead, of version 0 where one is missing.
     """
 
     applied: list[Applied]
@@ -100,6 +102,7 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     instances: list[Instance]
     projections: list[StoredProjection] = []
     due: list[Due] = []
+    kinds: list[Kind] = []
 
 
 class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +125,7 @@ class PlannedRebuild(msgspec.Struct, frozen=True, kw_only=True):
 class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What `migrate_up` would do now: `steps`, in order, then `rebuilds`.
 
+    Into a cluster it would install `kinds`, instead of steps; they are as they are now.
     `version` is what the database is at, 0 where it is empty; `head` and `instances`
     are those of `MigrationStatus`, `left_out` is that of `MigrationReport`.
     """
@@ -131,6 +135,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[PlannedStep]
     instances: list[Instance]
     rebuilds: list[PlannedRebuild] = []
+    kinds: list[Kind] = []
     left_out: tuple[str, ...] = ()
 
 
@@ -155,7 +160,8 @@ async def migrate_up(
     snapshots (`everyEvents`, else 10,000). Nothing but their snapshots is written; those
     of other code stay. `advance` is told how many events have been folded, and of how
     many. Once `enough` is set it ends early, with what is folded by then stored; the
-    next run goes on from there, as after a kill from what was stored on the way.
+    next run goes on from there, as after a kill from what was stored on the way. Where a
+    cluster has no log yet, or none that we may look at, nothing is rebuilt.
 
     Raises:
         InvalidError: what the app declares cannot be used; nothing was done.
@@ -163,44 +169,51 @@ async def migrate_up(
         SchemaError: the database is dirty or newer, an applied file has changed,
             running instances would be left behind, or an event is in a shape that the
             app does not know.
+        CompactedError: the log was compacted, and a projection of the app's own cannot
+            be folded without what was removed.
         UnavailableError: the database cannot be reached, or no snapshot be kept.
     """
+    program = Program(app)
     if config.type is StoreType.KUBERNETES:
-        return await _install(config)
+        report = MigrationReport(
+            applied=await cluster.install(config), version=cluster.schema_version()
+        )
+        if not await cluster.has_log(config):
+            return report
+        async with program.origin(config) as origin:
+            standing = await cluster.standing_of(origin.log)
+            due, left_out = program.due(config, standing)
+            report = msgspec.structs.replace(report, left_out=left_out)
+            return await _rebuilt(origin, report, due, advance, enough)
     from evstore.log.postgres import migrating  # noqa: PLC0415 - psycopg loads slowly
 
     database = database_of(config)
-    program = Program(app)
     done = [each async for each in migrating.migrate(database, force=force)]
     found = await migrating.look(database)
-    due, left_out = _due(config, program, found)
+    due, left_out = program.due(config, _standing(found))
     report = MigrationReport(
         applied=done, version=len(found.applied), left_out=left_out
     )
     if not due:
         return report
     async with program.origin(config) as origin:
-        rebuilding = Rebuilding(
-            origin, code_version=CODE_VERSION, advance=advance, enough=enough
-        )
-        rebuilt = await rebuilding.run([each.name for each in due])
-        return msgspec.structs.replace(
-            report,
-            rebuilt=rebuilt,
-            position=rebuilding.position,
-            head=rebuilding.head,
-        )
+        return await _rebuilt(origin, report, due, advance, enough)
 
 
-async def _install(config: Config) -> MigrationReport:
-    with extra("kubernetes"):
-        from evstore.log.kubernetes import (  # noqa: PLC0415 - an extra
-            manifests,
-            migrations,
-        )
-
-    done = await migrations.migrate(config)
-    return MigrationReport(applied=done, version=manifests.SCHEMA_VERSION)
+async def _rebuilt(
+    origin: Origin,
+    report: MigrationReport,
+    due: Sequence[Due],
+    advance: Callable[[int, int], None] | None,
+    enough: anyio.Event | None,
+) -> MigrationReport:
+    rebuilding = Rebuilding(
+        origin, code_version=CODE_VERSION, advance=advance, enough=enough
+    )
+    rebuilt = await rebuilding.run([each.name for each in due])
+    return msgspec.structs.replace(
+        report, rebuilt=rebuilt, position=rebuilding.position, head=rebuilding.head
+    )
 
 
 async def migration_plan(config: Config, *, app: App | None = None) -> MigrationPlan:
@@ -208,31 +221,54 @@ async def migration_plan(config: Config, *, app: App | None = None) -> Migration
 
     Raises:
         InvalidError: what the app declares cannot be used.
-        ConfigError: the store type has nothing to migrate.
+        ConfigError: the store type has nothing to migrate, or we may not look.
         SchemaError: the database is dirty or newer, or an applied file has changed.
         UnavailableError: the database cannot be reached.
     """
+    program = Program(app)
+    if config.type is StoreType.KUBERNETES:
+        pending = await cluster.pending_kinds(config)
+        standing = _NO_LOG if pending else await _of_cluster(config, program)
+        version = min(
+            (each.version for each in pending), default=cluster.schema_version()
+        )
+        return _planned(config, program, standing, version=version, kinds=pending)
     from evstore.log.postgres import (  # noqa: PLC0415 - psycopg loads slowly
         migrating,
         migrations,
     )
 
-    program = Program(app)
     found = await migrating.look(database_of(config))
     migrations.check_history(found.applied)
-    pending = migrations.available()[len(found.applied) :]
-    behind = migrating.left_behind(found.running, found.applied, pending)
-    due, left_out = _due(config, program, found)
+    new = migrations.available()[len(found.applied) :]
+    behind = migrating.left_behind(found.running, found.applied, new)
+    steps = [
+        PlannedStep(migration=migration, left_behind=left)
+        for migration, left in zip(new, behind, strict=True)
+    ]
+    return _planned(
+        config, program, _standing(found), version=len(found.applied), steps=steps
+    )
+
+
+def _planned(
+    config: Config,
+    program: Program,
+    standing: Standing,
+    *,
+    version: int,
+    steps: Sequence[PlannedStep] = (),
+    kinds: Sequence[Kind] = (),
+) -> MigrationPlan:
+    due, left_out = program.due(config, standing)
     return MigrationPlan(
-        version=len(found.applied),
-        head=found.head,
-        steps=[
-            PlannedStep(migration=migration, left_behind=left)
-            for migration, left in zip(pending, behind, strict=True)
-        ],
-        instances=found.running,
+        version=version,
+        head=standing.head,
+        steps=list(steps),
+        kinds=list(kinds),
+        instances=list(standing.running),
         rebuilds=[
-            PlannedRebuild(due=each, elsewhere=_elsewhere(each, found.running))
+            PlannedRebuild(due=each, elsewhere=_elsewhere(each, standing.running))
             for each in due
         ],
         left_out=left_out,
@@ -246,31 +282,63 @@ async def migration_status(
 
     Raises:
         InvalidError: what the app declares cannot be used.
-        ConfigError: the store type has nothing to migrate.
+        ConfigError: the store type has nothing to migrate, or we may not look.
         UnavailableError: the database cannot be reached.
     """
+    program = Program(app)
+    if config.type is StoreType.KUBERNETES:
+        kinds = await cluster.kinds(config)
+        usable = all(each.version == cluster.schema_version() for each in kinds)
+        standing = await _of_cluster(config, program) if usable else _NO_LOG
+        return _status(config, program, standing, kinds=kinds)
     from evstore.log.postgres import (  # noqa: PLC0415 - psycopg loads slowly
         migrating,
         migrations,
     )
 
-    program = Program(app)
     found = await migrating.look(database_of(config))
-    due, _ = _due(config, program, found)
-    return MigrationStatus(
+    return _status(
+        config,
+        program,
+        _standing(found),
         applied=found.applied,
         pending=migrations.available()[len(found.applied) :],
-        head=found.head,
-        instances=found.running,
-        projections=_stored(program, found),
+    )
+
+
+def _status(
+    config: Config,
+    program: Program,
+    standing: Standing,
+    *,
+    applied: Sequence[Applied] = (),
+    pending: Sequence[Migration] = (),
+    kinds: Sequence[Kind] = (),
+) -> MigrationStatus:
+    due, _ = program.due(config, standing)
+    return MigrationStatus(
+        applied=list(applied),
+        pending=list(pending),
+        kinds=list(kinds),
+        head=standing.head,
+        instances=list(standing.running),
+        projections=_stored(program, standing),
         due=due,
     )
 
 
-def _due(
-    config: Config, program: Program, found: Found
-) -> tuple[list[Due], tuple[str, ...]]:
-    return program.due(config, found.snapshots, found.running, head=found.head)
+_NO_LOG: Final = Standing(head=0, running=(), snapshots=())
+
+
+def _standing(found: Found) -> Standing:
+    return Standing(found.head, found.running, found.snapshots)
+
+
+async def _of_cluster(config: Config, program: Program) -> Standing:
+    if not await cluster.has_log(config):
+        return _NO_LOG
+    async with program.origin(config, drops=False) as origin:
+        return await cluster.standing_of(origin.log)
 
 
 def _elsewhere(due: Due, running: Sequence[Instance]) -> tuple[UUID, ...]:
@@ -285,7 +353,7 @@ def _elsewhere(due: Due, running: Sequence[Instance]) -> tuple[UUID, ...]:
     )
 
 
-def _stored(program: Program, found: Found) -> list[StoredProjection]:
+def _stored(program: Program, found: Standing) -> list[StoredProjection]:
     """Return what is stored and run under each label, this program's first."""
     own = [code.label for code in program.codes]
     snapshots: dict[str, list[Snapshot]] = defaultdict(list)
@@ -300,7 +368,7 @@ def _stored(program: Program, found: Found) -> list[StoredProjection]:
 
 
 def _stored_under(
-    label: str, snapshots: Sequence[Snapshot], found: Found, *, own: bool
+    label: str, snapshots: Sequence[Snapshot], found: Standing, *, own: bool
 ) -> StoredProjection:
     name, version, fingerprint = label.split(":")
     newest = snapshots[0] if snapshots else None

@@ -119,6 +119,8 @@ async def projection_diff(
             nothing to compare with at `at`; the message says what there is.
         SchemaError: the database is not at the version that this program needs, or an
             event is in a shape that an app does not know.
+        CompactedError: the log was compacted above `at`, or at all where it is about a
+            projection of one's own.
         UnavailableError: the log cannot be read.
     """
     program, other = Program(app), Program(against)
@@ -167,7 +169,7 @@ async def _folded(
     advance: Callable[[int], None],
 ) -> _Baseline:
     """Return what the code of an origin makes of the log up to a position."""
-    projections = origin.fresh()
+    projections = await origin.beginning()
     await bring(origin.log, projections, until=until, advance=advance)
     head = projections.head
     if name == BUILT_IN:
@@ -188,7 +190,9 @@ async def _from_snapshots(
     candidates = [
         each
         for each in await log.snapshots()
-        if each.stamp.projection == name and each.stamp.log == log.identity
+        if each.stamp.projection == name
+        and each.stamp.log == log.identity
+        and each.stamp.head.position >= log.floor.position
     ]
     # Newest first as they are; those by other code before our own.
     candidates.sort(key=lambda each: each.stamp.label == own)

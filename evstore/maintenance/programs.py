@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from evstore.errors import InvalidError
 from evstore.folds.projection import BUILT_IN, definitions_of
@@ -25,6 +25,15 @@ if TYPE_CHECKING:
     from evstore.snapshots.start import Origin
 
 EVERY_EVENTS: Final = 10_000
+
+
+class Standing(NamedTuple):
+    """How a log stands: its head, who runs, and its snapshots, the newest first."""
+
+    head: int
+    running: Sequence[Instance]
+    snapshots: Sequence[Snapshot]
+    floor: int = 0
 
 
 class Program:
@@ -99,10 +108,7 @@ class Program:
     def due(
         self,
         config: Config,
-        snapshots: Sequence[Snapshot],
-        running: Sequence[Instance],
-        *,
-        head: int,
+        standing: Standing,
     ) -> tuple[list[Due], tuple[str, ...]]:
         """Return what is to be rebuilt, and the labels of what only an app could.
 
@@ -111,8 +117,13 @@ class Program:
         own projections, and the built-in one where they have upcasters.
         """
         events = config.evstore.snapshots.every_events or EVERY_EVENTS
+        snapshots, running = standing.snapshots, standing.running
         found = due_of(
-            self.codes, [each.stamp for each in snapshots], head=head, events=events
+            self.codes,
+            [each.stamp for each in snapshots],
+            head=standing.head,
+            events=events,
+            floor=standing.floor,
         )
         if not self.as_stored:
             return found, ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from evstore.errors import InvalidError
+from evstore.folds.projection import BUILT_IN
 from evstore.instances.instance import CODE_VERSION
 from evstore.log import open_log
 from evstore.snapshots.content import ContentError, folds_of
@@ -42,6 +43,9 @@ class Belonging(enum.StrEnum):
 
     LOST_END = "lost end"
     """Of a place that this log has not, or not with that hash."""
+
+    COMPACTED = "compacted"
+    """Of a place below the floor of this log: nothing leads on from there."""
 
     OTHER_LOG = "other log"
     """Of another log, that a restored or copied database has brought along."""
@@ -184,7 +188,8 @@ async def drop_snapshots(
     """Drop the snapshots with these ids, or of a projection, or all; return how many.
 
     A start then replays what they had folded, and instances take new ones when those
-    are due. Either all of them are dropped or none.
+    are due. Either all of them are dropped or none; of a log in a cluster one after the
+    other, so where this fails some may be gone.
 
     Raises:
         InvalidError: there is no snapshot with one of the ids; none was dropped.
@@ -223,6 +228,9 @@ async def verify_snapshots(
     them. The lowest position comes first. `advance` is told how many events have been
     folded, and of how many.
 
+    Of a log that was compacted, the replay begins at its floor, and only snapshots of
+    the built-in projection can be compared: others cannot be folded from there.
+
     Raises:
         InvalidError: what the app declares cannot be used.
         ConfigError: our role may not read them.
@@ -230,9 +238,12 @@ async def verify_snapshots(
             event is in a shape that the app does not know.
         UnavailableError: the log cannot be read.
     """
-    async with Program(app).origin(config) as origin:
+    async with open_log(config) as stored:
+        await stored.connect()
+        names = [BUILT_IN] if stored.floor.position else []
+        origin = Program(app).begins(stored, names=names)
         log = origin.log
-        fresh = origin.fresh()
+        fresh = await origin.beginning()
         labels = {origin.label(fold) for fold in folds_of(fresh)}
         found = (await log.snapshots())[::-1]
         own = [
@@ -266,6 +277,8 @@ async def _belonging(log: Log, snapshot: Snapshot, labels: set[str]) -> Belongin
     stamp = snapshot.stamp
     if stamp.log != log.identity:
         return Belonging.OTHER_LOG
+    if stamp.head.position < log.floor.position:
+        return Belonging.COMPACTED
     if await log.place(stamp.head.position) != stamp.head:
         return Belonging.LOST_END
     return Belonging.OWN if stamp.label in labels else Belonging.OTHER_CODE
@@ -285,6 +298,10 @@ async def _looked_at(
         verdict, reason = Verdict.WRONG, "the log has no event with its hash there"
     elif belonging is Belonging.OTHER_LOG:
         reason = f"it is of the log {snapshot.stamp.log}; drop it, nothing reads it"
+    elif belonging is Belonging.COMPACTED:
+        reason = "the log was compacted beyond it; drop it, nothing reads it"
+    elif log.floor.position and snapshot.stamp.projection != BUILT_IN:
+        reason = "the log was compacted: there is no replay to compare it with"
     else:
         reason = "only the program that took it can judge it: give its --app"
     if verdict is Verdict.UNKNOWN:

@@ -31,8 +31,8 @@ RUNNING: Final = timedelta(minutes=1)
 class ProjectionStanding(msgspec.Struct, frozen=True, kw_only=True):
     """How one projection stands.
 
-    `stored` is the position of the newest snapshot that a start would begin from, None
-    where there is none, and `behind` how many events it would replay. `position` is what
+    `stored` is the position of the newest snapshot that a start would begin from, or of
+    the floor of a log that was compacted, None where there is none, and `behind` how many events it would replay. `position` is what
     it has folded up to, and `digest` that of the state there; a projection of one's own
     that has `stopped` has no state. `instances` are those that have this `label`.
     """
@@ -72,6 +72,7 @@ async def projections_status(
         InvalidError: a type, an upcaster or a projection cannot be used.
         SchemaError: the database is not at the version that this program needs, or an
             event is in a shape that it does not know.
+        CompactedError: a projection of the app has no snapshot above the log's floor.
         UnavailableError: the log cannot be read.
     """
     async with Program(app).origin(config, drops=False) as origin:

@@ -93,7 +93,7 @@ class Origin:
         if not await self.has(places):
             # What follows is of another end than the snapshots are.
             logger.warning("the log lost its end during the start: reads all of it")
-            projections = self.fresh()
+            projections = await self.beginning()
             await self._replay(projections)
         projections.custom.confirm()
         return projections
@@ -123,9 +123,26 @@ class Origin:
             CompactedError: a projection of one's own has no snapshot above the floor.
         """
         projections = await self._thawed_all()
+        await self._lift(projections)
+        return projections
+
+    async def beginning(self) -> Projections:
+        """Return projections that have folded nothing that the log still has.
+
+        They stand before the first event, or at the floor of a log that was compacted.
+
+        Raises:
+            UnavailableError: the log cannot be read.
+            SchemaError: this program cannot read all of the state at the floor.
+            CompactedError: a projection of one's own cannot begin there.
+        """
+        projections = self.fresh()
+        await self._lift(projections)
+        return projections
+
+    async def _lift(self, projections: Projections) -> None:
         if self.log.floor != self.log.genesis:
             await begin_at_floor(self.log, projections)
-        return projections
 
     async def _thawed_all(self) -> Projections:
         projections = self.fresh()

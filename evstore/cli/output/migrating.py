@@ -49,10 +49,20 @@ def status_document(found: MigrationStatus) -> dict[str, Any]:
         }
         for each in found.pending
     ]
+    if found.kinds:
+        done: dict[str, Any] = {
+            "version": min(each.version for each in found.kinds),
+            "head": found.head,
+            "kinds": _kind_documents(found.kinds),
+        }
+    else:
+        done = {
+            "version": len(found.applied),
+            "head": found.head,
+            "migrations": applied + pending,
+        }
     return {
-        "version": len(found.applied),
-        "head": found.head,
-        "migrations": applied + pending,
+        **done,
         "projections": [_stored_document(each) for each in found.projections],
         "due": [_due_document(each) for each in found.due],
         "instances": _instance_documents(found.instances, found.head),
@@ -73,7 +83,8 @@ def print_status(found: MigrationStatus) -> None:
     rows += [(str(each.version), each.name, "pending", "") for each in found.pending]
     titles = ("VERSION", "NAME", "STATE", "APPLIED AT")
     print_table([Column(title) for title in titles], rows)
-    if found.applied:
+    _print_kinds(found.kinds)
+    if found.applied or any(each.version for each in found.kinds):
         print()
         _print_projections(found.projections)
     _print_instances(found.instances, found.head)
@@ -181,8 +192,11 @@ def note_left_out(labels: Sequence[str]) -> None:
         say(f"note: left to the program that folds it, give its --app: {named}")
 
 
-def print_kinds(kinds: Sequence[Kind]) -> None:
-    """Print the kinds of a cluster as a table."""
+def _kind_documents(kinds: Sequence[Kind]) -> list[dict[str, Any]]:
+    return [{"name": each.name, "version": each.version} for each in kinds]
+
+
+def _print_kinds(kinds: Sequence[Kind]) -> None:
     rows = [
         (each.name, str(each.version), "installed" if each.version else "missing")
         for each in kinds
@@ -209,6 +223,7 @@ def plan_document(plan: MigrationPlan) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
+        "kinds": _kind_documents(plan.kinds),
         "rebuilds": [
             {
                 **_due_document(each.due),
@@ -221,13 +236,14 @@ def plan_document(plan: MigrationPlan) -> dict[str, Any]:
     }
 
 
-def print_plan(plan: MigrationPlan) -> None:
+def print_plan(plan: MigrationPlan, *, what: str) -> None:
     """Print a plan as tables, and what they come to in a line before and behind."""
     place = f"at version {plan.version}" if plan.version else "empty"
-    idle = not plan.steps and not plan.rebuilds
-    print(f"the database is {place}" + (": nothing to do" if idle else ""))
-    if plan.steps:
+    idle = not (plan.steps or plan.kinds or plan.rebuilds)
+    print(f"the {what} is {place}" + (": nothing to do" if idle else ""))
+    if plan.steps or plan.kinds:
         print()
+    _print_kinds(plan.kinds)
     print_table(
         [
             Column("VERSION"),

@@ -68,7 +68,8 @@ class Heartbeats:
             found = await self._leases.get(_name(instance))
             if found is None:
                 return 0.0
-            left = seconds - (self._clock() - _seen(found)) / 1e6
+            # Where the clock was set back since, it has just been seen.
+            left = seconds - max(0, self._clock() - _seen(found)) / 1e6
             if left > 0:
                 return left
             # Not if it was renewed after we have read it: then we look again.

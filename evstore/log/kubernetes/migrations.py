@@ -14,6 +14,7 @@ import msgspec
 
 from evstore.errors import SchemaError
 
+from . import objects
 from .client import CONFLICT, NOT_FOUND, Client
 from .manifests import SCHEMA_VERSION, VERSION_ANNOTATION, definitions
 
@@ -43,6 +44,39 @@ async def status(config: Config) -> list[Kind]:
     client = _client(config)
     try:
         return [_kind(each, await _get(client, each)) for each in definitions()]
+    finally:
+        await client.aclose()
+
+
+async def pending(config: Config) -> list[Kind]:
+    """Return the kinds that `migrate` would install or update, as they are now.
+
+    Raises:
+        ConfigError: we may not look, or do not know how the cluster is reached.
+        SchemaError: the cluster is newer than this program.
+        UnavailableError: the cluster does not answer.
+    """
+    found = await status(config)
+    for each in found:
+        if each.version > SCHEMA_VERSION:
+            raise _newer(each)
+    return [each for each in found if each.version < SCHEMA_VERSION]
+
+
+async def has_log(config: Config) -> bool:
+    """Whether there is a log in the namespace; nothing is created.
+
+    Raises:
+        ConfigError: we may not look.
+        UnavailableError: the cluster does not answer.
+    """
+    client = _client(config)
+    try:
+        path = objects.collection(client.namespace, objects.LOGS)
+        answer = await client.request("GET", f"{path}/{objects.IDENTITY}")
+        if answer.status != NOT_FOUND and not answer.ok:
+            raise client.refusal(answer)
+        return answer.ok
     finally:
         await client.aclose()
 
