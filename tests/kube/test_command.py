@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from apiserver import ApiServer, running_apiserver
+from apiserver import ApiServer, bind, running_apiserver
 from command import Command
 from servers import unavailable
 
@@ -81,7 +82,14 @@ def test_migrate_up_installs_the_kinds_once(bare: ApiServer, tmp_path: Path) -> 
     assert 'Run "evstore migrate up"' in refused.err
     missing = migrate("migrate", "status", "--check", "-o", "json")
     assert missing.code == 1
-    assert missing.documents == [{"name": name, "version": 0} for name in NAMES]
+    kinds = [{"name": name, "version": 0} for name in NAMES]
+    (document,) = missing.documents
+    assert (document["version"], document["kinds"]) == (0, kinds)
+    (document,) = migrate("migrate", "plan", "-o", "json").documents
+    assert (document["version"], document["kinds"]) == (0, kinds)
+    plan = migrate("migrate", "plan").out
+    assert plan.startswith("the cluster is empty\n")
+    assert plan.count("missing") == len(NAMES)
     assert migrate("migrate", "up").out == "migrated to version 1\n"
     assert migrate("migrate", "up").out == "already at version 1\n"
     status = migrate("migrate", "status", "--check")
@@ -95,10 +103,35 @@ def test_migrate_up_installs_the_kinds_once(bare: ApiServer, tmp_path: Path) -> 
     found["spec"]["versions"][0]["additionalPrinterColumns"] = []
     assert bare.request("PUT", definition, found)[0] == 200
     assert "changes.evstore.dev is at version 0" in migrate("log").err
-    done = migrate("migrate", "up", "-o", "json")
-    assert done.documents == [{"version": 1, "applied": [NAMES[0]]}]
+    (done,) = migrate("migrate", "up", "-o", "json").documents
+    assert (done["version"], done["applied"]) == (1, [NAMES[0]])
     _, found = bare.request("GET", definition)
     assert len(found["spec"]["versions"][0]["additionalPrinterColumns"]) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_who_installs_kinds_need_no_rights_in_the_namespace(
+    bare: ApiServer, tmp_path: Path
+) -> None:
+    migrate = Command(bare.config("default", role="nobody"), tmp_path)
+    assert migrate("migrate", "up").code == 1
+    resource = "customresourcedefinitions"
+    rule = {
+        "apiGroups": ["apiextensions.k8s.io"],
+        "resources": [resource],
+        "verbs": ["create", "get", "update"],
+    }
+    path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    name = "test-nobody"
+    bare.create(path, {"metadata": {"name": name}, "rules": [rule]})
+    bind(bare, f"{path.removesuffix('roles')}rolebindings", "ClusterRole", name)
+    deadline = time.monotonic() + 20
+    while (done := migrate("migrate", "up")).code and time.monotonic() < deadline:
+        pass  # the API server has not heard of the role yet
+    assert done.out == "migrated to version 1\n", done.err
+    assert "looks at no log, and so at no projections" in done.err
+    assert migrate("migrate", "status", "--check").code == 0
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -16,7 +17,7 @@ from evstore.log import MemoryLog, Snapshot, Stamp
 from evstore.model import Event, Head
 from evstore.snapshots import rebuild
 from evstore.snapshots.content import folds_of
-from evstore.snapshots.rebuild import Rebuilding, due
+from evstore.snapshots.rebuild import Code, Rebuilding, due, due_of
 from evstore.snapshots.start import Origin
 from evstore.snapshots.taking import take
 
@@ -99,6 +100,27 @@ async def test_what_is_far_behind_is_due() -> None:
     assert await due(origin_of(log), events=EVENTS) == []
     (only,) = await due(origin_of(log), events=EVENTS - 1)
     assert (only.name, only.stored, only.others) == ("resources", None, ())
+
+
+def test_what_lies_below_the_floor_is_no_beginning() -> None:
+    def stamp(position: int) -> Stamp:
+        head = Head(position=position, hash=bytes(32), time=0)
+        return Stamp(
+            log=uuid4(),
+            projection="counted",
+            version=1,
+            fingerprint="",
+            head=head,
+            digest=bytes(32),
+        )
+
+    codes = [Code("counted", 1, "")]
+    assert due_of(codes, [stamp(3)], head=9, events=4, floor=5) == []
+    (only,) = due_of(codes, [stamp(3)], head=9, events=3, floor=5)
+    assert (only.stored, only.events) == (None, 4)
+    assert due_of(codes, [stamp(6)], head=9, events=3, floor=5) == []
+    (only,) = due_of(codes, [stamp(3)], head=9, events=5)
+    assert (only.stored, only.events) == (3, 6)
 
 
 async def test_nothing_is_kept_or_due_of_an_empty_log() -> None:
