@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from evstore.errors import StoreError
+from evstore.errors import CompactedError, StoreError
 
 if TYPE_CHECKING:
     from evstore.log import Log
@@ -36,11 +36,14 @@ class Refolder:
         self._live = live
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until cancelled, or until what would have to be read was removed."""
         while True:
             await self._live.tainted()
             try:
                 done = await self._refold()
+            except CompactedError as error:
+                logger.warning("cannot fold again while this store is open: %s", error)
+                return
             except StoreError as error:
                 logger.warning("cannot fold again, will try again: %s", error)
                 done = False

@@ -225,6 +225,7 @@ async def refold(log: Log, projections: Projections) -> None:
     """Fold again what has no state, as a redaction was announced and is not done.
 
     Raises:
+        CompactedError: the first events were removed.
         UnavailableError: the log cannot be read.
     """
     while projections.custom.tainted:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 import evstore
 from evstore import maintenance
 from evstore.config import SnapshotsConfig
-from evstore.errors import CompactedError
+from evstore.errors import CompactedError, UnavailableError
 from evstore.log import open_log
 from evstore.log.kubernetes import compaction
 from evstore.maintenance import Belonging, Verdict
@@ -45,7 +46,7 @@ async def config(
     monkeypatch.setattr(compaction, "YOUNG_SECONDS", -1)
     namespace = kubernetes_config.kubernetes.system_namespace
     config = adjusted(
-        apiserver.config(namespace, role="compactor"),
+        apiserver.config(namespace, role="admin"),
         heartbeat_interval=0,
         snapshots=SnapshotsConfig(every_events=0),
     )
@@ -135,6 +136,26 @@ async def test_what_other_code_makes_is_compared_from_the_floor_on(
     assert (found.position, len(found.resources)) == (30, 30)
     with pytest.raises(CompactedError):
         await maintenance.projection_diff(config, "counted", new.load())
+
+
+async def test_a_projection_that_a_redaction_taints_is_opened_anew(
+    config: Config, plane: Plane, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = "cannot fold again while this store is open"
+    async with plane.open(config) as store:
+        assert len(await store.view(plane.counted)) == HEAD
+        await store.redact(
+            "Zone", "z-35", version=36, fields=["/spec/n"], reason="test"
+        )
+        with anyio.fail_after(10):
+            while told not in caplog.text:
+                await anyio.lowlevel.checkpoint()
+        with pytest.raises(UnavailableError):
+            await store.view(plane.counted)
+        assert list((await store.get("Zone", "z-35")).redacted) == ["/spec/n"]
+    assert caplog.text.count(told) == 1
+    async with plane.open(config) as store:
+        assert (await store.view(plane.counted))["z-35"] == 2
 
 
 async def test_a_start_that_finds_the_end_lost_reads_from_the_floor(

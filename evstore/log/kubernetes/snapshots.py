@@ -34,6 +34,7 @@ KIND: Final = "saving"
 STALE_MICROSECONDS: Final = 60_000_000
 RENEWED_MICROSECONDS: Final = 10_000_000
 YOUNG_MICROSECONDS: Final = 24 * 3600 * 1_000_000
+RUNNING_MICROSECONDS: Final = 60_000_000
 _PAGE_OBJECTS: Final = 100
 
 
@@ -131,7 +132,7 @@ class Snapshots:
             if not await self._may_keep(stamp):
                 await self.drop([snapshot.id])
                 return None
-            await self._prune(stamp)
+            await self._prune(snapshot)
             return snapshot
 
     async def _write(
@@ -215,15 +216,21 @@ class Snapshots:
                 except StoreError:
                     return
 
-    async def _prune(self, stamp: Stamp) -> None:
-        """Keep the last two of the label, and of others what somebody may want."""
+    async def _prune(self, new: Snapshot) -> None:
+        """Keep the last two of the label, and of others what somebody may want.
+
+        The new one stays whatever the clock says.
+        """
+        stamp = new.stamp
         stored = [each for each, _ in await self._stored()]
         alike = [each for each in stored if each.stamp.label == stamp.label]
-        alike.sort(key=lambda each: each.taken_at)
+        alike.sort(key=lambda each: (each.id == new.id, each.taken_at))
         limit = self._clock() - YOUNG_MICROSECONDS
+        since = to_datetime(self._clock() - RUNNING_MICROSECONDS)
         used = {
             label
             for instance in await self._heartbeats.instances()
+            if instance.seen_at is not None and instance.seen_at > since
             for label in instance.projections
         }
         others = [
