@@ -127,7 +127,9 @@ def test_who_installs_kinds_need_no_rights_in_the_namespace(
     bare.create(path, {"metadata": {"name": name}, "rules": [rule]})
     bind(bare, f"{path.removesuffix('roles')}rolebindings", "ClusterRole", name)
     deadline = time.monotonic() + 20
-    while (done := migrate("migrate", "up")).code and time.monotonic() < deadline:
+    while (
+        done := migrate.process("migrate", "up")
+    ).code and time.monotonic() < deadline:
         pass  # the API server has not heard of the role yet
     assert done.out == "migrated to version 1\n", done.err
     assert "looks at no log, and so at no projections" in done.err

@@ -74,7 +74,7 @@ async def test_snapshots_below_the_floor_are_told_apart_and_can_be_dropped(
     lost = [each.snapshot.id for each in found if each.belonging is not Belonging.OWN]
     assert await maintenance.drop_snapshots(config, lost) == 2
     async with plane.open(config) as store:
-        assert len(await store.view(plane.counted)) == HEAD
+        assert len(store.view(plane.counted)) == HEAD
 
 
 async def test_of_snapshots_those_of_resources_can_be_verified(
@@ -143,7 +143,7 @@ async def test_a_projection_that_a_redaction_taints_is_opened_anew(
 ) -> None:
     told = "cannot fold again while this store is open"
     async with plane.open(config) as store:
-        assert len(await store.view(plane.counted)) == HEAD
+        assert len(store.view(plane.counted)) == HEAD
         await store.redact(
             "Zone", "z-35", version=36, fields=["/spec/n"], reason="test"
         )
@@ -151,11 +151,11 @@ async def test_a_projection_that_a_redaction_taints_is_opened_anew(
             while told not in caplog.text:
                 await anyio.lowlevel.checkpoint()
         with pytest.raises(UnavailableError):
-            await store.view(plane.counted)
+            store.view(plane.counted)
         assert list((await store.get("Zone", "z-35")).redacted) == ["/spec/n"]
     assert caplog.text.count(told) == 1
     async with plane.open(config) as store:
-        assert (await store.view(plane.counted))["z-35"] == 2
+        assert store.view(plane.counted)["z-35"] == 2
 
 
 async def test_a_start_that_finds_the_end_lost_reads_from_the_floor(

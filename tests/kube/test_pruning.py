@@ -45,9 +45,7 @@ async def heads(log: Log, history: History, count: int) -> list[Head]:
     found: list[Head] = []
     for number in range(count):
         after = history.head
-        await log.append(
-            history.transaction(create(key(f"dp-{number}"))), after=after
-        )
+        await log.append(history.transaction(create(key(f"dp-{number}"))), after=after)
         found.append(history.head)
     return found
 
