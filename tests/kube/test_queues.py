@@ -68,7 +68,8 @@ async def test_what_waits_goes_in_one_append(config: Config, way: Interference) 
                 tasks.start_soon(create, store, f"z{number}")
     appends = [each for each in way.requests[asked:] if "POST" in each]
     appends = [each for each in appends if each.endswith("/changes")]
-    assert len(appends) == 2  # whoever came first, and all others
+    # Whoever came first, and all others; or all of them, where none came early.
+    assert len(appends) in {1, 2}
     assert len(await checked_history(config)) == 101
 
 
@@ -87,5 +88,6 @@ async def test_after_half_an_hour_a_writer_looks_before_it_appends(
     after = history.head
     await log.append(creations(history, "b"), after=after)
     looks = [each for each in way.requests[asked:] if each.startswith("GET")]
-    assert len(looks) == (2 if age_seconds > 1800 else 0)
+    # At the head, at the name after it, and at the floor, which may lie beyond both.
+    assert len(looks) == (3 if age_seconds > 1800 else 0)
     assert await everything(log) == history.events
