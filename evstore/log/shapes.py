@@ -38,6 +38,11 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: datetime | None = None
 
 
+def label_of(projection: str, version: int, fingerprint: str) -> str:
+    """Return a projection with its version and fingerprint: who shares it can share."""
+    return f"{projection}:{version}:{fingerprint}"
+
+
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot is of: a projection of one log, folded by certain code, there.
 
@@ -53,8 +58,8 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """The projection with its version and fingerprint: who shares it can share."""
-        return f"{self.projection}:{self.version}:{self.fingerprint}"
+        """What tells whether it can be shared (`label_of`)."""
+        return label_of(self.projection, self.version, self.fingerprint)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

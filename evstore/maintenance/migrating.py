@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from evstore.instances.instance import CODE_VERSION
+from evstore.log import label_of
 from evstore.snapshots.rebuild import Rebuilding
 
 from .database import database_of
@@ -77,7 +78,7 @@ class StoredProjection(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The projection with its version and fingerprint."""
-        return f"{self.name}:{self.version}:{self.fingerprint}"
+        return label_of(self.name, self.version, self.fingerprint)
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
