@@ -109,10 +109,6 @@ class Custom:
         self._check()
         return self._state
 
-    def label(self, fingerprint: str) -> str:
-        """Return the projection with its version and fingerprint, as `Stamp.label`."""
-        return f"{self.name}:{self.version}:{fingerprint}"
-
     def freeze(self) -> bytes:
         """Return the state as msgpack: equal states give equal bytes.
 

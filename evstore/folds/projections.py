@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from evstore.errors import DivergedError
+from evstore.log import label_of
 
 from .custom import CustomProjections
 from .projection import BUILT_IN
@@ -51,8 +52,10 @@ class Projections:
 
     def labels(self, fingerprint: str) -> tuple[str, ...]:
         """Return the labels of all projections (`Stamp.label`), the built-in first."""
-        built_in = f"{BUILT_IN}:{RESOURCES_VERSION}:{fingerprint}"
-        return (built_in, *(each.label(fingerprint) for each in self.custom))
+        return (
+            label_of(BUILT_IN, RESOURCES_VERSION, fingerprint),
+            *(label_of(each.name, each.version, fingerprint) for each in self.custom),
+        )
 
     def apply(self, events: Sequence[StoredEvent]) -> None:
         """Take in events; each fold passes over those that it has had already.

@@ -20,7 +20,7 @@ from .failures import (
     UnreadableError,
 )
 from .memory import MemoryLog
-from .shapes import AuditedEvent, Base, Connections, Instance, Snapshot, Stamp
+from .shapes import AuditedEvent, Base, Connections, Instance, Snapshot, Stamp, label_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -45,6 +45,7 @@ __all__ = [
     "StampError",
     "Turn",
     "UnreadableError",
+    "label_of",
     "open_log",
 ]
 

@@ -48,6 +48,11 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     newest_schemas: dict[str, int]
 
 
+def label_of(projection: str, version: int, fingerprint: str) -> str:
+    """Return a projection with its version and fingerprint: who shares it can share."""
+    return f"{projection}:{version}:{fingerprint}"
+
+
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot is of: a projection of one log, folded by certain code, there.
 
@@ -63,8 +68,8 @@ class Stamp(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """The projection with its version and fingerprint: who shares it can share."""
-        return f"{self.projection}:{self.version}:{self.fingerprint}"
+        """What tells whether it can be shared (`label_of`)."""
+        return label_of(self.projection, self.version, self.fingerprint)
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ import msgspec
 
 from evstore.config import StoreType
 from evstore.instances.instance import CODE_VERSION
+from evstore.log import label_of
 from evstore.snapshots.rebuild import Rebuilding
 
 from . import cluster
@@ -84,7 +85,7 @@ class StoredProjection(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def label(self) -> str:
         """The projection with its version and fingerprint."""
-        return f"{self.name}:{self.version}:{self.fingerprint}"
+        return label_of(self.name, self.version, self.fingerprint)
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import anyio
 import msgspec
 
 from evstore.errors import UnavailableError
+from evstore.log import label_of
 
 from .content import folds_of
 from .start import places_of, refold
@@ -41,7 +42,7 @@ class Code(NamedTuple):
     @property
     def label(self) -> str:
         """What its snapshots are labelled with (`Stamp.label`)."""
-        return f"{self.name}:{self.version}:{self.fingerprint}"
+        return label_of(self.name, self.version, self.fingerprint)
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):

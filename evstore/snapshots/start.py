@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from evstore.errors import CompactedError, StoreError, UnavailableError
 from evstore.folds.custom import CustomProjections
 from evstore.folds.projections import Projections
+from evstore.log import label_of
 from evstore.model import Event
 from evstore.schemas import AS_STORED
 
@@ -67,7 +68,7 @@ class Origin:
 
     def label(self, fold: Fold) -> str:
         """Return what the snapshots are labelled with that `fold` can begin from."""
-        return f"{fold.name}:{fold.version}:{self.fingerprint}"
+        return label_of(fold.name, fold.version, self.fingerprint)
 
     async def state(self) -> Projections:
         """Return projections that have folded the log up to its head.

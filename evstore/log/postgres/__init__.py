@@ -16,7 +16,7 @@ from evstore.model import ANY, Filter, Head, StoredEvent
 
 from . import integrity, snapshots as stored, statements
 from .connections import connect, deadline, translated
-from .counting import activity_of, storage_of
+from .counting import activity_of, instances_of, storage_of
 from .listener import Listener
 from .migrations import available, check_version
 from .reader import POSITION_MAX, Reader
@@ -339,18 +339,7 @@ class PostgresLog:
     async def instances(self) -> list[Instance]:
         """Return the last heartbeat of each instance, newest first."""
         rows = await self._reader.rows(statements.INSTANCES, binary=True)
-        return [
-            Instance(
-                id=row[0],
-                position=row[1],
-                digest=row[2],
-                code_version=row[3],
-                knows=row[4],
-                projections=tuple(row[5]),
-                seen_at=row[6],
-            )
-            for row in rows
-        ]
+        return instances_of(rows)
 
     async def snapshots(self) -> list[Snapshot]:
         """Return all snapshots, the one of the highest position first."""

@@ -1,10 +1,11 @@
-"""What the server counts, as the contract has it."""
+"""What the rows of some queries are: counts and heartbeats, as the contract has them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from evstore.keys import Key
+from evstore.log.shapes import Instance
 from evstore.model import Operation
 from evstore.tally import (
     HOURS_A_DAY,
@@ -71,3 +72,19 @@ def storage_of(rows: Iterable[tuple[Any, ...]], *, snapshot_bytes: int) -> Stora
         ],
         snapshot_bytes=snapshot_bytes,
     )
+
+
+def instances_of(rows: Iterable[tuple[Any, ...]]) -> list[Instance]:
+    """Return the instances that the rows of instances.sql or running.sql are."""
+    return [
+        Instance(
+            id=row[0],
+            position=row[1],
+            digest=row[2],
+            code_version=row[3],
+            knows=row[4],
+            projections=tuple(row[5]),
+            seen_at=row[6],
+        )
+        for row in rows
+    ]

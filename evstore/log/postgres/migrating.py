@@ -15,17 +15,17 @@ import msgspec
 import psycopg
 
 from evstore.errors import SchemaError
-from evstore.log.shapes import Instance
 
 from . import migrations, snapshots, statements
 from .connections import connect, translated
+from .counting import instances_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
     from uuid import UUID
 
     from evstore.config import PostgresConfig
-    from evstore.log.shapes import Snapshot
+    from evstore.log.shapes import Instance, Snapshot
 
     from .connections import Connection
     from .migrations import Applied, Migration
@@ -259,15 +259,4 @@ async def _applied(connection: Connection) -> list[Applied]:
 async def _running(connection: Connection) -> list[Instance]:
     # In binary: a role may write times in another style.
     cursor = await connection.execute(statements.RUNNING, binary=True)
-    return [
-        Instance(
-            id=row[0],
-            position=row[1],
-            digest=row[2],
-            code_version=row[3],
-            knows=row[4],
-            projections=tuple(row[5]),
-            seen_at=row[6],
-        )
-        for row in await cursor.fetchall()
-    ]
+    return instances_of(await cursor.fetchall())
