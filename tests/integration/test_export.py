@@ -121,7 +121,7 @@ async def test_a_log_is_restored_to_the_byte_into_any_store(
 
 
 def lived_in_of(log: MemoryLog) -> list[Any]:
-    return log._events
+    return log._ledger._events
 
 
 async def test_a_body_that_is_not_ours_to_shape_survives_as_text() -> None:
@@ -345,7 +345,8 @@ async def test_an_export_of_another_log_is_refused() -> None:
 
 async def test_a_broken_chain_is_not_exported_but_what_is_before_it() -> None:
     log = await filled()
-    log._events[2] = msgspec.structs.replace(log._events[2], actor="mallory")
+    events = log._ledger._events
+    events[2] = msgspec.structs.replace(events[2], actor="mallory")
     with pytest.raises(DivergedError, match="the hash chain is broken at position 3"):
         await exported(log)
     assert (await restored(MemoryLog(), await exported(log, until=2))).applied == 2

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from evstore.embedded import EmbeddedServer
     from evstore.model import StoredEvent
 
+# The store's loop runs in a thread of its own, and takes jitter from `random` whenever
+# it likes: also while a strategy draws, which then seems to do so.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Do not use the `random` module:"
+    "hypothesis.errors.HypothesisDeprecationWarning"
+)
+
 KEYS: Final = [
     Key(type=type_, mesh=mesh, name=name)
     for type_ in ("Mesh", "Zone")

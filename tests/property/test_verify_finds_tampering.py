@@ -176,7 +176,7 @@ def test_any_single_tampering_is_found_and_nothing_else_is(
             assert found.ok, found.findings
             assert found.anchored == place.position
             assert not found.unfinished
-            damaged = Damaged(log, list(log._events))
+            damaged = Damaged(log, list(log._ledger._events))
             kind = damage(damaged._events, data)
             found = await verify(damaged, anchors=[anchor])
             assert not found.ok, kind
