@@ -67,7 +67,7 @@ NEVER: Mapping[tuple[str, int], Sequence[Outcome]] = {}
 def main() -> None:
     options = arguments(
         __doc__,
-        seconds={"type": float, "default": 2.0, "quick": 1.0},
+        seconds={"type": float, "default": 1.5, "quick": 0.5},
         rounds={"type": int, "default": 5, "quick": 1},
         events={"type": int, "default": 100_000, "quick": 5_000},
     )

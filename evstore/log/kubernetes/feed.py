@@ -380,7 +380,8 @@ class Feed:
 
     def _is_new(self, news: objects.News, position: int) -> bool:
         """Whether somebody else has created a change after our head."""
-        return position > self.head.position and news.spec.hash != self._own
+        ours = news.spec is not None and news.spec.hash == self._own
+        return position > self.head.position and not ours
 
 
 def _recent(confirmed: int | None) -> bool:

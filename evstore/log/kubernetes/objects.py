@@ -119,7 +119,7 @@ class News(msgspec.Struct):
     """What a line of a watch tells of a change without its events, or of an error."""
 
     metadata: Metadata = msgspec.field(default_factory=Metadata)
-    spec: Ending = msgspec.field(default_factory=Ending)
+    spec: Ending | None = None
     code: int = 0
     message: str = ""
 
