@@ -253,7 +253,7 @@ def _starting(running: ApiServer, events: int, rounds: int) -> list[list[object]
     what = f"start with {events:,} events"
     return [
         [f"{what}, the whole log", None, None, whole, None],
-        [f"{what}, a snapshot and a tenth of it", None, None, snapshot, None],
+        [f"{what}, a snapshot and the last tenth", None, None, snapshot, None],
     ]
 
 
