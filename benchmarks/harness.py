@@ -126,7 +126,13 @@ def without_taking(config: Config) -> Config:
 
 
 async def fill(
-    config: Config, *, events: int, resources: int, meshes: Sequence[str] = ("default",)
+    config: Config,
+    *,
+    events: int,
+    resources: int,
+    meshes: Sequence[str] = ("default",),
+    transaction_events: int = TRANSACTION_EVENTS,
+    fillers: int = FILLERS,
 ) -> None:
     """Append `events` events of about 350 bytes, about `resources` resources.
 
@@ -137,7 +143,7 @@ async def fill(
 
     async def append(first: int, end: int) -> None:
         async with store.transaction(actor="bench") as transaction:
-            for number in range(first, min(first + TRANSACTION_EVENTS, end)):
+            for number in range(first, min(first + transaction_events, end)):
                 mesh = meshes[number % resources // each]
                 name = f"dp-{number % each:06d}"
                 spec = {f"{number:08d}": FILLING}
@@ -153,9 +159,9 @@ async def fill(
 
     async with evstore.open(config) as store:
         for begin, end in ((0, min(resources, events)), (resources, events)):
-            firsts = iter(range(begin, end, TRANSACTION_EVENTS))
+            firsts = iter(range(begin, end, transaction_events))
             async with anyio.create_task_group() as tasks:
-                for _ in range(FILLERS):
+                for _ in range(fillers):
                     tasks.start_soon(writer, firsts, end)
         assert await store.head() == events
 

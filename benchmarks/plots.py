@@ -63,7 +63,12 @@ def _append(axes: Axes, rows: Rows) -> None:
     axes.set_xlabel("callers, clients")
     axes.set_ylabel("changes a second")
     axes.grid(visible=True, alpha=0.3)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    if lines:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+
+
+def _kubernetes(axes: Axes, rows: Rows) -> None:
+    _append(axes, [row for row in rows if isinstance(row["changes/s"], dict)])
 
 
 def _instances(axes: Axes, rows: Rows) -> None:
@@ -117,4 +122,5 @@ PICTURES: dict[str, Callable[[Axes, Rows], None]] = {
     "watch": _watch,
     "read": _read,
     "start": _start,
+    "kubernetes": _kubernetes,
 }

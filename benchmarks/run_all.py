@@ -28,6 +28,7 @@ SCRIPTS = (
     "replay",
     "start",
     "verify",
+    "kubernetes",
 )
 REASON_CHARACTERS = 300
 

@@ -40,7 +40,7 @@ class ApiServer:
     """kube-apiserver and etcd on 127.0.0.1, with RBAC on, in a folder that exists.
 
     Each of `ROLES` is a user with a token of its own; `admin` may do everything, the
-    others what tests bind to them. etcd does not wait for the disk.
+    others what tests bind to them.
     """
 
     host: Final = "127.0.0.1"

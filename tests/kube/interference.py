@@ -28,6 +28,7 @@ class Fault(enum.Enum):
     CUT_BEFORE = "the request is lost, the client is cut off"
     LOSE_ANSWER = "the server answers, the answer is lost, the client is cut off"
     DELIVER_LATE = "the client is cut off, the server gets the request when it is let"
+    HOLD_ANSWER = "the server answers, the client hears of it when it is let"
     STALL = "nobody answers"
 
 
@@ -147,6 +148,13 @@ class Interference:
                 await writer.wait_closed()
             case Fault.LOSE_ANSWER:
                 await self._ask(request)
+            case Fault.HOLD_ANSWER:
+                answer = await self._ask(request)
+                await self.let.wait()
+                writer.write(answer)
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
             case Fault.DELIVER_LATE:
                 writer.transport.abort()
                 await self.let.wait()

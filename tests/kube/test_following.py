@@ -72,6 +72,41 @@ async def test_a_server_that_refuses_for_a_while_is_followed_again(
     assert await everything(log) == history.events
 
 
+async def test_what_we_append_wakes_nobody_even_if_the_watch_is_quicker(
+    log: Log, other: Log, way: Interference, history: History
+) -> None:
+    woken = anyio.Event()
+
+    async def wait() -> None:
+        await log.wait(0, seconds=SECONDS)
+        woken.set()
+
+    way.plan("POST", "/changes", Fault.HOLD_ANSWER)
+    async with anyio.create_task_group() as waiting:
+        waiting.start_soon(wait)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(appended, log, history, "a")
+            await heard(other, 1)
+            await anyio.sleep(0.5)
+            way.let.set()
+        assert not woken.is_set()
+        waiting.cancel_scope.cancel()
+    assert await everything(log) == history.events
+
+
+async def test_what_follows_our_append_is_taken_in_before_its_answer_comes(
+    log: Log, other: Log, way: Interference, history: History
+) -> None:
+    way.plan("POST", "/changes", Fault.HOLD_ANSWER)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(appended, log, history, "a")
+        await heard(other, 1)
+        await appended(other, history, "b")
+        await heard(log, 2)
+        way.let.set()
+    assert await everything(log) == history.events
+
+
 GONE: dict[str, Any] = {
     "kind": "Status",
     "reason": "Expired",

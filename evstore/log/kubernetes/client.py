@@ -7,17 +7,17 @@ aiohttp session as they are, without its models.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
 import anyio
 import msgspec
 
-from evstore.clock import boot_microseconds, to_microseconds
+from evstore.clock import boot_microseconds
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
 from .access import load_access, proxy_of, tls_context
+from .dates import microseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -148,6 +148,7 @@ class Client:
                 self._proxy = proxy_of(self._access)
                 self._session = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(ssl=tls_context(self._access)),
+                    cookie_jar=aiohttp.DummyCookieJar(),
                     read_bufsize=LINE_BYTES_MAX,
                 )
 
@@ -190,16 +191,16 @@ class Client:
             LostError: no answer came in time, or the server failed.
             UnavailableError: nothing was sent, or nothing was done.
         """
-        with anyio.CancelScope() as scope:
+        deadline = anyio.current_time() + self.seconds
+        with anyio.CancelScope(deadline=deadline) as scope:
             self._under_way.add(scope)
             try:
-                with anyio.fail_after(self.seconds):
-                    return await self._insist(method, path, query, body, accept)
-            except TimeoutError:
-                raise self._lost(f"did not answer in {self.seconds:g} s") from None
+                return await self._insist(method, path, query, body, accept)
             finally:
                 self._under_way.discard(scope)
-        raise self._lost("was not waited for")
+        if anyio.current_time() < deadline:
+            raise self._lost("was not waited for")
+        raise self._lost(f"did not answer in {self.seconds:g} s")
 
     async def _insist(
         self,
@@ -305,7 +306,7 @@ class Client:
         date = headers.get("Date")
         if date and self._measure is not None:
             try:
-                theirs = to_microseconds(parsedate_to_datetime(date))
+                theirs = microseconds_of(date)
             except ValueError:
                 return
             self._measure(theirs, sent, boot_microseconds())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from evstore.clock import boot_microseconds, wall_microseconds
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+from evstore.clock import boot_microseconds, to_microseconds, wall_microseconds
 
 _SECOND = 1_000_000
 
@@ -35,3 +38,13 @@ class DatedClock:
         boot = boot_microseconds()
         offset = wall_microseconds() - boot
         return boot + min(max(offset, self._least), self._most)
+
+
+@lru_cache(maxsize=1)
+def microseconds_of(date: str) -> int:
+    """Return what a Date header says; the next one says the same for a second.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return to_microseconds(parsedate_to_datetime(date))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -28,7 +29,7 @@ from .client import GONE, Client, GoneError
 from .copy import Copy, check_order
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
     from uuid import UUID
 
     from anyio.abc import TaskStatus
@@ -48,20 +49,6 @@ PAUSE_SECONDS_MAX: Final = 5.0
 _PAUSE_SECONDS_MIN: Final = 0.05
 
 
-class _WatchEvent(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-class _WatchError(msgspec.Struct):
-    code: int = 0
-    message: str = ""
-
-
-_decode_event: Final = msgspec.json.Decoder(_WatchEvent).decode
-_decode_error: Final = msgspec.json.Decoder(_WatchError).decode
-
-
 class Feed:
     """Keeps a copy of one log up to date."""
 
@@ -71,6 +58,7 @@ class Feed:
         self.copy = Copy(identity)
         self.watching = False
         self._grown = anyio.Event()
+        self._own = ""
         # When we have last begun to look at where the log ends, and where that was.
         self._confirmed_at: int | None = None
         self._confirmed = 0
@@ -90,6 +78,18 @@ class Feed:
     def _wake(self) -> None:
         self._grown.set()
         self._grown = anyio.Event()
+
+    @contextmanager
+    def appending(self, ending: bytes) -> Generator[None]:
+        """Leave it to the body to take in an append of our own that ends with this hash.
+
+        What the watch brings of it, before or after its answer, is not looked into.
+        """
+        self._own = ending.hex()
+        try:
+            yield
+        finally:
+            self._own = ""
 
     def adopt(
         self, events: Sequence[StoredEvent], metadata: objects.Metadata, *, began: int
@@ -354,33 +354,34 @@ class Feed:
                 yield await self._heed(line)
 
     async def _heed(self, line: bytes) -> str:
-        event = _decode_event(line)
-        match event.type:
+        """Take in what a line brings; return the version from which to go on."""
+        told = objects.decode_line(line)
+        news = told.object
+        position = objects.position_of(news)
+        match told.type:
             case "ERROR":
-                error = _decode_error(event.object)
-                if error.code == GONE:
+                if news.code == GONE:
                     raise GoneError("")
-                raise UnavailableError(error.message)
-            case "ADDED" | "MODIFIED" | "DELETED":
-                change = objects.decode_change(event.object)
-                await self._heed_change(event.type, change)
-                return change.metadata.resource_version
-            case _:
-                return objects.decode_bare(event.object).metadata.resource_version
-
-    async def _heed_change(self, type_: str, change: objects.Change) -> None:
-        position = objects.position_of(change)
-        match type_:
-            case "ADDED":
+                raise UnavailableError(news.message)
+            case "ADDED" if self._is_new(news, position):
                 if position > self.head.position + 1:
                     await self.catch_up()
-                await self._take(change)
+                await self._take(objects.decode_whole(line).object)
             case "DELETED":
                 self._confirmed_at = None  # perhaps it was our last one
                 if position > self.ledger.floor.position:
                     await self.learn_floor()
-            case _:
+            case "MODIFIED":
+                change = objects.decode_whole(line).object
                 self.copy.renew(await self._shelf.events(change))
+            case _:
+                pass  # a bookmark, or what we have
+        return news.metadata.resource_version
+
+    def _is_new(self, news: objects.News, position: int) -> bool:
+        """Whether somebody else has created a change after our head."""
+        ours = news.spec is not None and news.spec.hash == self._own
+        return position > self.head.position and not ours
 
 
 def _recent(confirmed: int | None) -> bool:

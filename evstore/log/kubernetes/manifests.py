@@ -144,7 +144,13 @@ def _definition(
     *columns: tuple[str, str, str, int],
     required: list[str],
 ) -> dict[str, Any]:
-    spec = {"type": "object", "required": required, "properties": properties}
+    spec = {
+        "type": "object",
+        "required": required,
+        "properties": properties,
+        # Written as a whole: the server need not keep who wrote which of the fields.
+        "x-kubernetes-map-type": "atomic",
+    }
     schema = {"type": "object", "required": ["spec"], "properties": {"spec": spec}}
     return _kind(plural, schema, *columns)
 

@@ -10,7 +10,7 @@ import base64
 import binascii
 from datetime import datetime  # noqa: TC003 - msgspec resolves it
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import zstandard
@@ -88,6 +88,12 @@ class ChangeSpec(msgspec.Struct, kw_only=True, omit_defaults=True):
     chunks: list[Part] = []
 
 
+class Ending(msgspec.Struct):
+    """The hash that an append ends with: no other one does."""
+
+    hash: str = ""
+
+
 class Change(msgspec.Struct, kw_only=True):
     """The object of one append."""
 
@@ -107,6 +113,28 @@ class ChangeList(msgspec.Struct):
 
     metadata: ListMeta
     items: list[Change]
+
+
+class News(msgspec.Struct):
+    """What a line of a watch tells of a change without its events, or of an error."""
+
+    metadata: Metadata = msgspec.field(default_factory=Metadata)
+    spec: Ending | None = None
+    code: int = 0
+    message: str = ""
+
+
+class Line(msgspec.Struct):
+    """A line of a watch: most tell of what we have appended ourselves."""
+
+    type: str
+    object: News
+
+
+class WholeLine(msgspec.Struct):
+    """A line of a watch that brings what we have not got."""
+
+    object: Change
 
 
 class Bare(msgspec.Struct):
@@ -264,7 +292,11 @@ def unpack(change: Change, payload: str) -> list[StoredEvent]:
     return events
 
 
-def position_of(change: Change) -> int:
+class _Named(Protocol):
+    metadata: Metadata
+
+
+def position_of(change: _Named) -> int:
     """Return the position that a change's name says; 0 where it says none."""
     name = change.metadata.name
     return int(name) if len(name) == _NAME_DIGITS and name.isdecimal() else 0
@@ -289,6 +321,8 @@ def summary_of(events: Sequence[StoredEvent]) -> str:
 _decode_lines: Final = msgspec.json.Decoder(StoredEvent).decode_lines
 decode_change: Final = msgspec.json.Decoder(Change).decode
 decode_changes: Final = msgspec.json.Decoder(ChangeList).decode
+decode_line: Final = msgspec.json.Decoder(Line).decode
+decode_whole: Final = msgspec.json.Decoder(WholeLine).decode
 decode_bare: Final = msgspec.json.Decoder(Bare).decode
 decode_bares: Final = msgspec.json.Decoder(BareList).decode
 decode_chunk: Final = msgspec.json.Decoder(Chunk).decode

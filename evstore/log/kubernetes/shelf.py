@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 PAGE_BYTES: Final = 8 * 1024 * 1024
 PAGE_OBJECTS_MAX: Final = 500
 CHUNKS_AT_ONCE: Final = 4
-# Only name, uid and version of an object come.
-BARE: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
-BARE_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+# Only name, uid and version of an object come, or all of it where that is not known.
+_ONLY: Final = "application/json;as={};g=meta.k8s.io;v=v1,application/json"
+BARE: Final = _ONLY.format("PartialObjectMetadata")
+BARE_LIST: Final = _ONLY.format("PartialObjectMetadataList")
 _REFUSED: Final = (TOO_LARGE, UNPROCESSABLE, 400)
 _ALREADY_EXISTS: Final = "AlreadyExists"
 
@@ -201,7 +202,7 @@ class Shelf:
             spec = await self._with_chunks(packed)
         body = objects.document(objects.CHANGES, objects.name_of(spec.first), spec)
         answer = await self._client.request(
-            "POST", self.path(objects.CHANGES), body=body
+            "POST", self.path(objects.CHANGES), body=body, accept=BARE
         )
         status = answer.explanation() if not answer.ok else None
         if status is not None and status.reason == _ALREADY_EXISTS:

@@ -51,6 +51,12 @@ class Writer:
         confirmed = await self._feed.ensure_confirmed()
         if self._feed.head != after:
             raise HeadMovedError
+        with self._feed.appending(events[-1].hash):
+            await self._create(events, after, confirmed=confirmed)
+
+    async def _create(
+        self, events: Sequence[StoredEvent], after: Head, *, confirmed: int
+    ) -> None:
         log = self._feed.copy.identity
         began = boot_microseconds()
         try:
@@ -63,7 +69,7 @@ class Writer:
         except StoreError as error:
             raise InDoubtError(str(error)) from error
         if self._feed.head != after:
-            return  # the watch was quicker
+            return  # somebody has asked for it by its name
         try:
             self._feed.adopt(events, metadata, began=began)
         except DivergedError as error:
