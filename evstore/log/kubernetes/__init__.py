@@ -386,7 +386,9 @@ class KubernetesLog:
 
     def compactor(self) -> Compactor:
         """Return what removes history; see `evstore.maintenance.compact`."""
-        return Compactor(self._client, self._shelf, self._feed, self._clock.now)
+        return Compactor(
+            self._client, self._shelf, self._feed, self._snapshots, self._clock.now
+        )
 
     # The end.
 

@@ -43,7 +43,7 @@ CONNECT_SECONDS_MAX: Final = 5.0
 LINE_BYTES_MAX: Final = 2 * 1024 * 1024
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
 _RETRY_SECONDS_DEFAULT: Final = 1.0
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 _VERBS: Final = {"POST": "create", "PUT": "update", "DELETE": "delete", "GET": "get"}
 
 
@@ -179,7 +179,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        accept: str = _JSON,
+        accept: str = JSON,
     ) -> Answer:
         """Ask, and return the answer, whatever it is but for want of the server.
 
@@ -282,7 +282,7 @@ class Client:
             await self.open()
         assert self._access is not None
         assert self._session is not None
-        headers = {"Accept": accept, "Content-Type": _JSON}
+        headers = {"Accept": accept, "Content-Type": JSON}
         token = await self._access.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token
@@ -317,7 +317,7 @@ class Client:
         *,
         query: Mapping[str, str],
         silence: float,
-        accept: str = _JSON,
+        accept: str = JSON,
     ) -> AsyncGenerator[AsyncGenerator[bytes]]:
         """Ask for a watch, and give its lines as they come.
 
