@@ -13,7 +13,7 @@ import pytest
 import evstore
 from events import History, create, creations, everything, key
 from evstore.log import open_log
-from evstore.log.kubernetes import feed, listing
+from evstore.log.kubernetes import listing, watches
 from kube.interference import Fault, Interference, Reply
 
 if TYPE_CHECKING:
@@ -198,5 +198,5 @@ async def test_large_appends_lie_in_chunks_that_come_back_whole(
 
 
 def test_what_the_watch_relies_on_is_as_long_as_it_says() -> None:
-    assert feed.SILENCE_SECONDS_MAX > 60
-    assert feed.WATCH_SECONDS > feed.SILENCE_SECONDS_MAX
+    assert watches.SILENCE_SECONDS_MAX > 60
+    assert watches.WATCH_SECONDS > watches.SILENCE_SECONDS_MAX

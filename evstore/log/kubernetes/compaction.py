@@ -13,7 +13,7 @@ from evstore.errors import UnavailableError
 from evstore.log.failures import UnreadableError
 
 from . import base as bases, objects, rights
-from .client import LostError
+from .answers import LostError
 from .leftovers import Leftovers, Search
 from .shelf import together
 

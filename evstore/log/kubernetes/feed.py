@@ -23,8 +23,8 @@ from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError, UnavailableError
 from evstore.log.failures import ForeignLogError, UnreadableError
 
-from . import base, objects
-from .client import GONE, Client, GoneError
+from . import base, objects, watches
+from .answers import GoneError
 from .copy import Copy, check_order
 
 if TYPE_CHECKING:
@@ -36,30 +36,14 @@ if TYPE_CHECKING:
     from evstore.log.ledger import Ledger
     from evstore.model import Head, StoredEvent
 
+    from .client import Client
     from .shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
 CONFIRMED_SECONDS_MAX: Final = 1800
-WATCH_SECONDS: Final = 240
-# Bookmarks come about once a minute where nothing else does.
-SILENCE_SECONDS_MAX: Final = 150.0
 PAUSE_SECONDS_MAX: Final = 5.0
 _PAUSE_SECONDS_MIN: Final = 0.05
-
-
-class _WatchEvent(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-class _WatchError(msgspec.Struct):
-    code: int = 0
-    message: str = ""
-
-
-_decode_event: Final = msgspec.json.Decoder(_WatchEvent).decode
-_decode_error: Final = msgspec.json.Decoder(_WatchError).decode
 
 
 class Feed:
@@ -339,43 +323,27 @@ class Feed:
 
     async def _watch(self, version: str) -> AsyncGenerator[str]:
         """Watch once; yield the versions from which another watch can go on."""
-        query = {
-            "watch": "1",
-            "resourceVersion": version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
         path = self._shelf.path(objects.CHANGES)
-        stream = self._client.stream(path, query=query, silence=SILENCE_SECONDS_MAX)
-        async with stream as lines:
+        async with watches.watching(self._client, path, version) as told:
             self.watching = True
             self._begin()
-            async for line in lines:
-                yield await self._heed(line)
+            async for each in told:
+                if each.type == watches.BOOKMARK:
+                    metadata = objects.decode_bare(each.object).metadata
+                else:
+                    change = objects.decode_change(each.object)
+                    metadata = change.metadata
+                    await self._heed(each.type, change)
+                yield metadata.resource_version
 
-    async def _heed(self, line: bytes) -> str:
-        event = _decode_event(line)
-        match event.type:
-            case "ERROR":
-                error = _decode_error(event.object)
-                if error.code == GONE:
-                    raise GoneError("")
-                raise UnavailableError(error.message)
-            case "ADDED" | "MODIFIED" | "DELETED":
-                change = objects.decode_change(event.object)
-                await self._heed_change(event.type, change)
-                return change.metadata.resource_version
-            case _:
-                return objects.decode_bare(event.object).metadata.resource_version
-
-    async def _heed_change(self, type_: str, change: objects.Change) -> None:
+    async def _heed(self, type_: str, change: objects.Change) -> None:
         position = objects.position_of(change)
         match type_:
-            case "ADDED":
+            case watches.ADDED:
                 if position > self.head.position + 1:
                     await self.catch_up()
                 await self._take(change)
-            case "DELETED":
+            case watches.DELETED:
                 self._confirmed_at = None  # perhaps it was our last one
                 if position > self.ledger.floor.position:
                     await self.learn_floor()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from evstore.errors import UnavailableError
 
-from .client import GONE, JSON
+from .answers import GONE
+from .client import JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

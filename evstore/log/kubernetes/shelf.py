@@ -17,21 +17,15 @@ from evstore.log.failures import (
 )
 
 from . import objects
-from .client import (
-    CONFLICT,
-    NOT_FOUND,
-    TOO_LARGE,
-    UNPROCESSABLE,
-    Answer,
-    Client,
-    GoneError,
-)
+from .answers import CONFLICT, NOT_FOUND, TOO_LARGE, UNPROCESSABLE, Answer, GoneError
 from .listing import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from evstore.model import StoredEvent
+
+    from .client import Client
 
 CHUNKS_AT_ONCE: Final = 4
 # Only name, uid and version of an object come.
