@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import evstore
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from apiserver import ApiServer
     from evstore.config import Config
+    from evstore.model import StoredEvent
 
     Told = tuple[str, list[str]]
 
@@ -188,6 +190,30 @@ async def test_a_store_says_where_its_history_begins(config: Config) -> None:
         assert found == [5, 6, 7]
         old, new = (await store.blame("Mesh", "a", at=4)).leaves
         assert (old.event.position, old.or_before, new.or_before) == (3, True, True)
+
+
+async def test_blame_begins_again_where_the_log_is_compacted_under_it(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with evstore.open(config) as store:
+        latest, first = store._log.latest, [True]
+
+        async def late(**asked: Any) -> list[StoredEvent]:
+            if first:
+                first.clear()
+                await maintenance.compact(config, keep_events=1)
+                while store.floor == 4:
+                    await anyio.lowlevel.checkpoint()
+            return await latest(**asked)
+
+        monkeypatch.setattr(store._log, "latest", late)
+        leaves = (await store.blame("Mesh", "a")).leaves
+        assert store.floor == 6
+    assert {each.path: (each.event.position, each.or_before) for each in leaves} == {
+        "/spec/n": (5, True),
+        "/spec/old": (5, True),
+        "/spec/new": (7, False),
+    }
 
 
 def test_an_export_of_what_is_gone_writes_nothing(told: Callable[..., Told]) -> None:
