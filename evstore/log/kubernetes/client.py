@@ -7,7 +7,7 @@ aiohttp session as they are, without its models.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import aiohttp
 import anyio
@@ -17,6 +17,16 @@ from evstore.clock import boot_microseconds
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
 from .access import load_access, proxy_of, tls_context
+from .answers import (
+    FORBIDDEN,
+    OK,
+    TOO_MANY,
+    UNAUTHORIZED,
+    Answer,
+    GoneError,
+    LostError,
+    Status,
+)
 from .dates import microseconds_of
 
 if TYPE_CHECKING:
@@ -27,15 +37,6 @@ if TYPE_CHECKING:
 
     from evstore.config import KubernetesConfig
 
-UNAUTHORIZED: Final = 401
-FORBIDDEN: Final = 403
-NOT_FOUND: Final = 404
-CONFLICT: Final = 409
-GONE: Final = 410
-TOO_LARGE: Final = 413
-UNPROCESSABLE: Final = 422
-TOO_MANY: Final = 429
-_OK: Final = range(200, 300)
 _SERVER_FAULT: Final = 500
 
 CONNECT_SECONDS_MAX: Final = 5.0
@@ -43,59 +44,21 @@ CONNECT_SECONDS_MAX: Final = 5.0
 LINE_BYTES_MAX: Final = 2 * 1024 * 1024
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
 _RETRY_SECONDS_DEFAULT: Final = 1.0
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 _VERBS: Final = {"POST": "create", "PUT": "update", "DELETE": "delete", "GET": "get"}
 
 
-class LostError(UnavailableError):
-    """No answer came: what was asked for may have been done, now or in a moment."""
-
-
-class GoneError(Exception):
-    """The server has forgotten the moment that was asked for; it said where to go on."""
-
-    def __init__(self, token: str) -> None:
-        super().__init__("the server has forgotten that moment")
-        self.token = token
-
-
-class _ListMeta(msgspec.Struct, rename={"token": "continue"}):
-    token: str = ""
-
-
-class Status(msgspec.Struct):
-    """What the API server says when it does not do what was asked."""
-
-    message: str = ""
-    reason: str = ""
-    code: int = 0
-    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A status and the bytes that came with it."""
-
-    status: int
-    body: bytes
-    url: str
-    method: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether what was asked for was done."""
-        return self.status in _OK
-
-    def explanation(self) -> Status:
-        """Return the Status that the body holds, if it is one."""
-        try:
-            return _decode_status(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            text = self.body[:200].decode(errors="replace").strip()
-            return Status(message=text or f"status {self.status}")
-
-
 ContentT = TypeVar("ContentT")
-_decode_status: Final = msgspec.json.Decoder(Status).decode
+
+
+class _Request(NamedTuple):
+    """What is asked of the server."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None = None
+    body: bytes | None = None
+    accept: str = JSON
 
 
 class Client:
@@ -180,7 +143,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        accept: str = _JSON,
+        accept: str = JSON,
     ) -> Answer:
         """Ask, and return the answer, whatever it is but for want of the server.
 
@@ -191,28 +154,22 @@ class Client:
             LostError: no answer came in time, or the server failed.
             UnavailableError: nothing was sent, or nothing was done.
         """
+        asked = _Request(method, path, query, body, accept)
         deadline = anyio.current_time() + self.seconds
         with anyio.CancelScope(deadline=deadline) as scope:
             self._under_way.add(scope)
             try:
-                return await self._insist(method, path, query, body, accept)
+                return await self._insist(asked)
             finally:
                 self._under_way.discard(scope)
         if anyio.current_time() < deadline:
             raise self._lost("was not waited for")
         raise self._lost(f"did not answer in {self.seconds:g} s")
 
-    async def _insist(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        accept: str,
-    ) -> Answer:
+    async def _insist(self, asked: _Request) -> Answer:
         renewed = False
         while True:
-            answer, headers = await self._exchange(method, path, query, body, accept)
+            answer, headers = await self._exchange(asked)
             if answer.status == TOO_MANY:
                 await self._hold_back(headers)
             elif answer.status == UNAUTHORIZED and not renewed:
@@ -228,7 +185,7 @@ class Client:
                 return answer
 
     async def _is_ready(self) -> bool:
-        answer, _ = await self._exchange("GET", "/readyz", None, None, "*/*")
+        answer, _ = await self._exchange(_Request("GET", "/readyz", accept="*/*"))
         return answer.ok
 
     async def _hold_back(self, headers: Mapping[str, str]) -> None:
@@ -242,20 +199,14 @@ class Client:
             raise UnavailableError(message)
         await anyio.sleep(pause)
 
-    async def _exchange(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        accept: str,
-    ) -> tuple[Answer, Mapping[str, str]]:
+    async def _exchange(self, asked: _Request) -> tuple[Answer, Mapping[str, str]]:
         sent = boot_microseconds()
         try:
-            async with await self._begin(method, path, query, body, accept) as reply:
+            async with await self._begin(asked) as reply:
                 content = await reply.read()
                 self._tell_time(reply.headers, sent)
-                return Answer(reply.status, content, path, method), reply.headers
+                answer = Answer(reply.status, content, asked.path, asked.method)
+                return answer, reply.headers
         except aiohttp.ClientConnectorError as error:
             self.failures += 1
             message = f"the API server {self.address} cannot be reached: {error}"
@@ -272,18 +223,14 @@ class Client:
 
     async def _begin(
         self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        accept: str,
+        asked: _Request,
         limits: aiohttp.ClientTimeout = _LIMITS,
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._session is None:
             await self.open()
         assert self._access is not None
         assert self._session is not None
-        headers = {"Accept": accept, "Content-Type": _JSON}
+        headers = {"Accept": asked.accept, "Content-Type": JSON}
         token = await self._access.get_api_key_with_prefix("BearerToken")
         if token:
             headers["Authorization"] = token
@@ -291,10 +238,10 @@ class Client:
         if self._access.tls_server_name:
             more["server_hostname"] = self._access.tls_server_name
         return self._session.request(
-            method,
-            f"{self._access.host}{path}",
-            params=query,
-            data=body,
+            asked.method,
+            f"{self._access.host}{asked.path}",
+            params=asked.query,
+            data=asked.body,
             headers=headers,
             proxy=self._proxy,
             timeout=limits,
@@ -318,7 +265,7 @@ class Client:
         *,
         query: Mapping[str, str],
         silence: float,
-        accept: str = _JSON,
+        accept: str = JSON,
     ) -> AsyncGenerator[AsyncGenerator[bytes]]:
         """Ask for a watch, and give its lines as they come.
 
@@ -330,11 +277,11 @@ class Client:
             total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=silence
         )
         try:
-            request = await self._begin("GET", path, query, None, accept, limits)
-            async with request as reply:
+            asked = _Request("GET", path, query, accept=accept)
+            async with await self._begin(asked, limits) as reply:
                 if reply.status == UNAUTHORIZED:
                     await self.renew()
-                if reply.status not in _OK:
+                if reply.status not in OK:
                     answer = Answer(reply.status, await reply.read(), path, "WATCH")
                     raise self.refusal(answer)
                 yield _lines(reply)

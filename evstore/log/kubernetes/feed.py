@@ -24,8 +24,8 @@ from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError, UnavailableError
 from evstore.log.failures import ForeignLogError, UnreadableError
 
-from . import base, objects
-from .client import GONE, Client, GoneError
+from . import base, objects, watches
+from .answers import GoneError
 from .copy import Copy, check_order
 
 if TYPE_CHECKING:
@@ -37,14 +37,12 @@ if TYPE_CHECKING:
     from evstore.log.ledger import Ledger
     from evstore.model import Head, StoredEvent
 
+    from .client import Client
     from .shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
 CONFIRMED_SECONDS_MAX: Final = 1800
-WATCH_SECONDS: Final = 240
-# Bookmarks come about once a minute where nothing else does.
-SILENCE_SECONDS_MAX: Final = 150.0
 PAUSE_SECONDS_MAX: Final = 5.0
 _PAUSE_SECONDS_MIN: Final = 0.05
 
@@ -339,40 +337,28 @@ class Feed:
 
     async def _watch(self, version: str) -> AsyncGenerator[str]:
         """Watch once; yield the versions from which another watch can go on."""
-        query = {
-            "watch": "1",
-            "resourceVersion": version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
         path = self._shelf.path(objects.CHANGES)
-        stream = self._client.stream(path, query=query, silence=SILENCE_SECONDS_MAX)
-        async with stream as lines:
+        async with watches.watching(self._client, path, version) as told:
             self.watching = True
             self._begin()
-            async for line in lines:
-                yield await self._heed(line)
+            async for each in told:
+                yield await self._heed(each)
 
-    async def _heed(self, line: bytes) -> str:
+    async def _heed(self, told: watches.Told) -> str:
         """Take in what a line brings; return the version from which to go on."""
-        told = objects.decode_line(line)
-        news = told.object
+        news = objects.decode_news(told.object)
         position = objects.position_of(news)
         match told.type:
-            case "ERROR":
-                if news.code == GONE:
-                    raise GoneError("")
-                raise UnavailableError(news.message)
-            case "ADDED" if self._is_new(news, position):
+            case watches.ADDED if self._is_new(news, position):
                 if position > self.head.position + 1:
                     await self.catch_up()
-                await self._take(objects.decode_whole(line).object)
-            case "DELETED":
+                await self._take(objects.decode_change(told.object))
+            case watches.DELETED:
                 self._confirmed_at = None  # perhaps it was our last one
                 if position > self.ledger.floor.position:
                     await self.learn_floor()
-            case "MODIFIED":
-                change = objects.decode_whole(line).object
+            case watches.MODIFIED:
+                change = objects.decode_change(told.object)
                 self.copy.renew(await self._shelf.events(change))
             case _:
                 pass  # a bookmark, or what we have

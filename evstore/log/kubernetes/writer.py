@@ -14,7 +14,7 @@ from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError
 from evstore.log.failures import AppendError, HeadMovedError, InDoubtError
 
-from .client import LostError
+from .answers import LostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
