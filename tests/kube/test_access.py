@@ -196,7 +196,7 @@ async def test_the_pods_account_is_used_without_a_kubeconfig(
     [
         ({"kubeconfig": "/nowhere"}, "kubeconfig: there is no file /nowhere"),
         ({"kubeconfig": ""}, "kubeconfig is empty, and this is no pod"),
-        ({"context": "east"}, "context 'east' cannot be used"),
+        ({"context": "east"}, "has no context 'east'"),
     ],
 )
 async def test_settings_that_lead_nowhere_are_named(
