@@ -174,8 +174,8 @@ def _redacted(each: Redacted) -> str:
 def _warnings(found: Verification) -> Iterator[str]:
     for each in found.unfinished:
         yield f"announced and not done, redact it again: {_redacted(each)}"
-    for name in found.unguarded:
-        yield f"{name} is missing or switched off: nothing keeps events from changing"
+    for reason in found.unguarded:
+        yield f"{reason}: nothing keeps events from changing"
 
 
 def _rate(found: Verification) -> float:

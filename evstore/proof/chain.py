@@ -59,7 +59,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     `head` and `hash` are the end of what was read. `redactions` are announced and done;
     `unfinished` ones are announced only: what should have gone is still stored.
-    `unguarded` names what should keep the tables append-only and is missing. `anchored`
+    `unguarded` says what keeps the log from being append-only, each a statement. `anchored`
     is the last position that an anchor vouches for.
     """
 
