@@ -128,7 +128,7 @@ async def test_a_chunk_that_is_gone_is_found(
             pass
     told = Command(config, tmp_path).process("verify")
     assert told.code == 1
-    assert "position 2 was changed" in told.out
+    assert told.err.startswith("error: position 2 was changed")
 
 
 async def test_a_change_of_another_log_is_found(hand: Hand, filled: Config) -> None:
