@@ -111,6 +111,11 @@ async def test_a_name_that_leads_nowhere_is_told_with_those_that_there_are(
     assert said in await refusal(setting, context)
 
 
+async def test_a_name_that_comes_twice_is_told(setting: Setting) -> None:
+    setting.document["contexts"] *= 2
+    assert "has more than one context 'one'" in await refusal(setting)
+
+
 async def test_without_a_current_context_one_must_be_set(setting: Setting) -> None:
     del setting.document["current-context"]
     told = await refusal(setting)

@@ -76,7 +76,7 @@ async def _from_file(config: KubernetesConfig, access: Configuration) -> None:
 
 async def _load(path: Path, context: str, access: Configuration) -> None:
     found = await read_kubeconfig(path, context)
-    loader = KubeConfigLoader(
+    loader: Any = KubeConfigLoader(
         config_dict=found.document,
         active_context=found.context,
         config_base_path=str(path.parent),

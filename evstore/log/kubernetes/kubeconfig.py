@@ -82,22 +82,33 @@ def _document(path: Path) -> dict[str, Any]:
     except OSError as error:
         message = f"cannot be read: {error.strerror}"
         raise ConfigError(message) from error
-    if not isinstance(document, dict):
+    found = _mapping(document)
+    if found is None:
         message = "is no kubeconfig"
         raise ConfigError(message)
-    return document
+    return found
+
+
+def _mapping(value: object) -> dict[str, Any] | None:
+    try:
+        return msgspec.convert(value, dict[str, Any])
+    except msgspec.ValidationError:
+        return None
+
+
+def _entries(document: dict[str, Any], section: str) -> list[dict[str, Any]]:
+    """Return what a section has that has a name."""
+    try:
+        values = msgspec.convert(document.get(section) or [], list[Any])
+    except msgspec.ValidationError:
+        message = f"is no kubeconfig: {section} is no list"
+        raise ConfigError(message) from None
+    entries = [found for each in values if (found := _mapping(each)) is not None]
+    return [each for each in entries if isinstance(each.get("name"), str)]
 
 
 def _names(document: dict[str, Any], section: str) -> list[str]:
-    entries = document.get(section) or []
-    if not isinstance(entries, list):
-        message = f"is no kubeconfig: {section} is no list"
-        raise ConfigError(message)
-    return [
-        each["name"]
-        for each in entries
-        if isinstance(each, dict) and isinstance(each.get("name"), str)
-    ]
+    return [each["name"] for each in _entries(document, section)]
 
 
 def _entry(
@@ -107,21 +118,19 @@ def _entry(
     names = _names(document, section)
     if names.count(name) != 1:
         wanted = f", which the context {wanted_by} names" if wanted_by else ""
-        count = "no" if name not in names else "more than one"
-        others = f" (there is {', '.join(names) or 'none'})" if count == "no" else ""
+        count = "more than one" if name in names else "no"
+        others = "" if name in names else f" (there is {', '.join(names) or 'none'})"
         message = f"has {count} {singular} {name!r}{wanted}{others}"
         raise ConfigError(message)
-    (found,) = (
-        each.get(singular)
-        for each in document[section]
-        if isinstance(each, dict) and each.get("name") == name
-    )
-    if found is None and section == "users":
+    (named,) = (each for each in _entries(document, section) if each["name"] == name)
+    value = named.get(singular)
+    if value is None and section == "users":
         return {}
-    if not isinstance(found, dict):
+    found = _mapping(value)
+    if found is None:
         message = f"says nothing of the {singular} {name!r}"
         raise ConfigError(message)
-    return dict(found)
+    return found
 
 
 def _text(entry: dict[str, Any], key: str) -> str:
