@@ -108,6 +108,12 @@ def test_migrate_up_installs_the_kinds_once(bare: ApiServer, tmp_path: Path) -> 
     assert (done["version"], done["applied"]) == (1, [NAMES[0]])
     _, found = bare.request("GET", definition)
     assert len(found["spec"]["versions"][0]["additionalPrinterColumns"]) == 5
+    # A newer one is left as it is, and called so.
+    found["metadata"]["annotations"]["evstore.dev/schema-version"] = "2"
+    assert bare.request("PUT", definition, found)[0] == 200
+    status = migrate("migrate", "status")
+    assert [*status.out.splitlines()[1].split()] == [NAMES[0], "2", "newer"]
+    assert "newer than version 1" in migrate("migrate", "up").err
 
 
 @pytest.mark.slow
