@@ -62,7 +62,8 @@ def import_(
     them. Lines without an actor get --actor.
 
     What `evstore export` wrote is restored as it was, into a log that was never
-    written, by the owner of the database; --restamp makes its changes again instead.
+    written, by the owner of the database, or with the role evstore-owner of a cluster;
+    --restamp makes its changes again instead.
 
     A bad line ends the import: what stands before it is applied, nothing of it is.
     Importing the same file again goes on where it ended.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 
-app = typer.Typer(help="Bring the database to the version it needs.")
+app = typer.Typer(help="Bring the database, or the cluster, to the version it needs.")
 
 
 @app.callback(invoke_without_command=True)
@@ -199,7 +199,10 @@ def manifests(
     context: typer.Context,
     account: Annotated[
         str,
-        typer.Option(help="Service account, in the log's namespace, of the instances."),
+        typer.Option(
+            metavar="[NAMESPACE:]NAME",
+            help="Service account of the instances; without a namespace in the log's.",
+        ),
     ] = "kuma-control-plane",
 ) -> None:
     """Print kinds and roles of a cluster, for `kubectl apply`.
@@ -233,6 +236,10 @@ def grant(
     """
     from evstore import maintenance
 
+    config = config_of(context)
+    if config.type == "kubernetes":
+        message = "store.type is kubernetes: rights in a cluster are no SQL"
+        raise UsageError(f"{message}; `evstore migrate manifests` prints the roles")
     if apply:
         config = _database(context)
         statements = run(lambda: maintenance.grant(config, role))
@@ -256,5 +263,5 @@ def _database(context: typer.Context) -> Config:
     config = config_of(context)
     if config.type != "postgres":
         message = f"store.type is {config.type}: there is nothing to migrate"
-        raise UsageError(f"{message}; set it to postgres")
+        raise UsageError(f"{message}; set it to postgres or kubernetes")
     return prompt(config)

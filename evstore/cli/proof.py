@@ -47,7 +47,7 @@ def verify(
     Recomputes the chain of hashes from the first event. Names the first place where it does not hold and what was done
     there, and ends with exit code 1. That the end was cut or all of it was made anew, only anchors show.
     """
-    from evstore.log import open_log
+    from evstore.log import open_to_verify
     from evstore.proof.chain import verify as verify_
 
     config = config_of(context)
@@ -56,7 +56,7 @@ def verify(
     anchors, wrong = read_anchors(anchor or [], trust)
 
     async def work() -> Verification:
-        async with open_log(quiet(config)) as log:
+        async with open_to_verify(quiet(config)) as log:
             total = (await log.head()).position
             with progress("verifying", total=total, unit="events") as advance:
                 return await verify_(log, anchors=anchors, advance=advance)
@@ -174,8 +174,8 @@ def _redacted(each: Redacted) -> str:
 def _warnings(found: Verification) -> Iterator[str]:
     for each in found.unfinished:
         yield f"announced and not done, redact it again: {_redacted(each)}"
-    for name in found.unguarded:
-        yield f"{name} is missing or switched off: nothing keeps events from changing"
+    for reason in found.unguarded:
+        yield f"{reason}: nothing keeps events from changing"
 
 
 def _rate(found: Verification) -> float:

@@ -55,7 +55,7 @@ def redact(
     """Take a secret out of the log, for good.
 
     An event of its own says who, when, why and what; then the stored body is replaced, and every read of it says so. The
-    log still verifies. Only the owner of the tables can do this.
+    log still verifies. Only the owner of the tables can do this, or the role evstore-owner of a cluster.
     """
     config = config_of(context)
     if bool(field) == body:

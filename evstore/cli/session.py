@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _VOLATILE: Final = (
     "store.type is memory: the store begins empty and nothing survives this command;"
-    " set KUMA_STORE_TYPE=postgres to keep it"
+    " set KUMA_STORE_TYPE to postgres or kubernetes to keep it"
 )
 
 

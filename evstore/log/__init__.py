@@ -21,6 +21,7 @@ from .failures import (
 )
 from .memory import MemoryLog
 from .shapes import AuditedEvent, Base, Connections, Instance, Snapshot, Stamp, label_of
+from .verifiable import Verifiable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -45,8 +46,10 @@ __all__ = [
     "StampError",
     "Turn",
     "UnreadableError",
+    "Verifiable",
     "label_of",
     "open_log",
+    "open_to_verify",
 ]
 
 
@@ -75,3 +78,25 @@ async def open_log(config: Config) -> AsyncGenerator[Log]:
                 yield log
         case _:
             assert_never(config.type)
+
+
+@asynccontextmanager
+async def open_to_verify(config: Config) -> AsyncGenerator[Verifiable]:
+    """Open the log that `config` names as far as a verification needs it.
+
+    What was done to a log in a cluster may be such that it cannot be opened otherwise.
+
+    Raises:
+        ConfigError: a setting is wrong, or the extra of this store type is missing.
+        SchemaError: the database is not at the version that this program needs.
+        UnavailableError: the database cannot be reached.
+    """
+    if config.type is StoreType.KUBERNETES:
+        with extra("kubernetes"):
+            from .kubernetes.stored import open_stored  # noqa: PLC0415 - an extra
+
+        async with open_stored(config) as stored:
+            yield stored
+        return
+    async with open_log(config) as log:
+        yield log

@@ -219,7 +219,7 @@ class Log(Protocol):
         ...
 
     async def unguarded(self) -> list[str]:
-        """Return what keeps the log append-only and is missing or switched off."""
+        """Return why the log could be other than append-only, each as a statement."""
         ...
 
     async def check_redactor(self) -> None:

@@ -106,11 +106,12 @@ def cluster_manifests(config: Config, *, account: str) -> str:
     """Return kinds and roles as YAML for `kubectl apply`; reach no cluster.
 
     The role of the runtime is bound to the service account `account` of the log's
-    namespace. Those of the owner, for restoring and redacting, and of the compactor are
-    bound to nobody.
+    namespace, or of another where it says `namespace:name`. Those of the owner, for
+    restoring and redacting, and of the compactor are bound to nobody.
 
     Raises:
         ConfigError: the extra is not installed.
+        InvalidError: that is no name of a service account.
     """
     with extra("kubernetes"):
         from evstore.log.kubernetes import manifests  # noqa: PLC0415 - an extra

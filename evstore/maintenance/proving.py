@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evstore.anchors import sign
-from evstore.log import open_log
+from evstore.log import open_log, open_to_verify
 from evstore.proof import chain
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ async def verify(
         SchemaError: the database is not at the version that this program needs.
         UnavailableError: the log cannot be read.
     """
-    async with open_log(config) as log:
+    async with open_to_verify(config) as log:
         return await chain.verify(log, anchors=anchors, advance=advance)
 
 

@@ -11,12 +11,12 @@ from evstore.log import UnreadableError
 from .diagnosis import Finding, Kind, finding
 
 if TYPE_CHECKING:
-    from evstore.log import Log
+    from evstore.log import Verifiable
     from evstore.model import Head, StoredEvent
 
 
 async def certified(
-    log: Log, floor: Head
+    log: Verifiable, floor: Head
 ) -> tuple[dict[int, StoredEvent], Finding | None]:
     """Return the events that the state at the floor is made of, or what is wrong.
 

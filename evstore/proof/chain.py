@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from evstore.anchors import Anchor
-    from evstore.log import AuditedEvent, Log
+    from evstore.log import AuditedEvent, Verifiable
     from evstore.model import Head, StoredEvent
     from evstore.redaction import Announcement
 
@@ -59,7 +59,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
     `head` and `hash` are the end of what was read. `redactions` are announced and done;
     `unfinished` ones are announced only: what should have gone is still stored.
-    `unguarded` names what should keep the tables append-only and is missing. `anchored`
+    `unguarded` says what keeps the log from being append-only, each a statement. `anchored`
     is the last position that an anchor vouches for.
     """
 
@@ -80,7 +80,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def verify(
-    log: Log,
+    log: Verifiable,
     *,
     anchors: Sequence[Anchor] = (),
     advance: Callable[[int], None] | None = None,
@@ -124,7 +124,7 @@ async def verify(
 
 
 async def _read(
-    log: Log,
+    log: Verifiable,
     scan: _Scan,
     until: int,
     advance: Callable[[int], None] | None,
@@ -160,7 +160,7 @@ def _end(scan: _Scan, until: int) -> Finding | None:
     return None
 
 
-async def _examine(log: Log, position: int, until: int, floor: Head) -> Finding:
+async def _examine(log: Verifiable, position: int, until: int, floor: Head) -> Finding:
     """Find out what was done where a hash does not follow."""
     low, high = (
         max(floor.position, position - 1 - NEIGHBOURS),
@@ -189,7 +189,7 @@ async def _examine(log: Log, position: int, until: int, floor: Head) -> Finding:
     return diagnose(around, position, home)
 
 
-async def _range(log: Log, after: int, until: int) -> list[AuditedEvent]:
+async def _range(log: Verifiable, after: int, until: int) -> list[AuditedEvent]:
     found: list[AuditedEvent] = []
     with suppress(UnreadableError):
         async with aclosing(log.audit(after=after, until=until)) as chunks:
@@ -316,7 +316,7 @@ class _Redactions:
         for event in scan.announcements:
             self._announce(event)
 
-    async def settle(self, log: Log, until: int) -> None:
+    async def settle(self, log: Verifiable, until: int) -> None:
         """Match them; where one has no other, see what has been appended since."""
         await self._check_replaced(log, until)
         for position, announcements in sorted(self._announced.items()):
@@ -330,12 +330,12 @@ class _Redactions:
                 found = self.done if done else self.unfinished
                 found.append(_redacted(event, announced))
 
-    async def _stored(self, log: Log, position: int) -> StoredEvent | None:
+    async def _stored(self, log: Verifiable, position: int) -> StoredEvent | None:
         if position <= self._floor:
             return self._base.get(position)
         return next(iter(await log.pick([position])), None)
 
-    async def _check_replaced(self, log: Log, until: int) -> None:
+    async def _check_replaced(self, log: Verifiable, until: int) -> None:
         for event in self._replaced.values():
             if not self._allowed(event):
                 async for chunk in log.read(after=until, where=_of(event.key)):

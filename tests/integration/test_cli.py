@@ -191,7 +191,7 @@ def test_there_is_nothing_to_migrate_in_memory(homeless: Command, what: str) -> 
     done = homeless("migrate", what)
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "error: store.type is memory: there is nothing to migrate; set it to postgres\n"
+        "error: store.type is memory: there is nothing to migrate; set it to postgres or kubernetes\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,12 @@ def test_migrate_up_installs_the_kinds_once(bare: ApiServer, tmp_path: Path) -> 
     assert (done["version"], done["applied"]) == (1, [NAMES[0]])
     _, found = bare.request("GET", definition)
     assert len(found["spec"]["versions"][0]["additionalPrinterColumns"]) == 5
+    # A newer one is left as it is, and called so.
+    found["metadata"]["annotations"]["evstore.dev/schema-version"] = "2"
+    assert bare.request("PUT", definition, found)[0] == 200
+    status = migrate("migrate", "status")
+    assert [*status.out.splitlines()[1].split()] == [NAMES[0], "2", "newer"]
+    assert "newer than version 1" in migrate("migrate", "up").err
 
 
 @pytest.mark.slow
@@ -144,11 +151,78 @@ def test_kubectl_applies_what_is_printed(bare: ApiServer, tmp_path: Path) -> Non
     printed = Command(None, tmp_path)("migrate", "manifests", "--account", "mine")
     assert printed.code == 0
     kubectl(config)("apply", "-f", "-", stdin=printed.out)
+    again = kubectl(config)("apply", "-f", "-", stdin=printed.out).splitlines()
+    assert [line for line in again if not line.endswith(" unchanged")] == []
     documents: list[dict[str, Any]] = list(yaml.safe_load_all(printed.out))
     subjects = [each["subjects"] for each in documents if "subjects" in each]
     mine = {"kind": "ServiceAccount", "name": "mine", "namespace": "kuma-system"}
     assert subjects == [[mine], [mine]]
     assert Command(config, tmp_path)("migrate", "up").out == "already at version 1\n"
+    # A second log, in another namespace, takes nothing from the first.
+    bare.create("/api/v1/namespaces", {"metadata": {"name": "second"}})
+    second = Command(None, tmp_path)(
+        *("migrate", "manifests", "--account", "elsewhere:yours"),
+        KUMA_STORE_KUBERNETES_SYSTEM_NAMESPACE="second",
+    )
+    other = bare.config("second", role="admin")
+    applied = kubectl(other)("apply", "-f", "-", stdin=second.out).splitlines()
+    assert not [line for line in applied if line.endswith(" configured")]
+    readers = kubectl(config)(
+        *("get", "clusterrolebindings", "-o", "json"),
+    )
+    assert {
+        each["subjects"][0]["name"]
+        for each in json.loads(readers)["items"]
+        if each["roleRef"]["name"] == "evstore-schema-reader"
+    } == {"mine", "yours"}
+    explained = kubectl(config)("explain", "changes.evstore.dev.spec.payload")
+    assert "The events, where they are not in chunks." in explained
+
+
+@pytest.mark.parametrize(
+    ("account", "subject"),
+    [
+        ("a.b-c", {"name": "a.b-c", "namespace": "kuma-system"}),
+        ("other:plane", {"name": "plane", "namespace": "other"}),
+    ],
+)
+def test_the_roles_are_bound_to_the_account_that_is_named(
+    tmp_path: Path, account: str, subject: dict[str, str]
+) -> None:
+    printed = Command(None, tmp_path)("migrate", "manifests", "--account", account)
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all(printed.out))
+    assert [each["subjects"] for each in documents if "subjects" in each] == [
+        [{"kind": "ServiceAccount", **subject}]
+    ] * 2
+    # Not everything that reads YAML knows how to refer to what was said before.
+    assert "*id" not in printed.out
+
+
+@pytest.mark.parametrize(
+    "account", ["", "a b", "Mine", "a/b", "system:serviceaccount:a:b", "a" * 254, "a\n"]
+)
+def test_what_is_no_account_is_refused(tmp_path: Path, account: str) -> None:
+    refused = Command(None, tmp_path)("migrate", "manifests", "--account", account)
+    assert (refused.code, refused.out) == (1, "")
+    assert "is no service account: NAME or NAMESPACE:NAME" in refused.err
+
+
+def test_a_cluster_is_granted_no_sql(config: Config, tmp_path: Path) -> None:
+    refused = Command(config, tmp_path)("migrate", "grant", "plane")
+    assert (refused.code, refused.out) == (2, "")
+    assert "`evstore migrate manifests` prints the roles" in refused.err
+
+
+def test_verify_says_if_this_account_could_remove_changes(
+    apiserver: ApiServer, config: Config, tmp_path: Path
+) -> None:
+    admin = apiserver.config(config.kubernetes.system_namespace, role="admin")
+    told = Command(admin, tmp_path)("verify").err.splitlines()
+    assert told == [
+        f"warning: this account may {verb} changes.evstore.dev: nothing keeps events from "
+        "changing"
+        for verb in ("delete", "deletecollection")
+    ]
 
 
 def test_the_role_of_the_mirror_is_bound_where_that_is_switched_on(

@@ -125,6 +125,9 @@ def test_a_summary_says_what_was_done_without_what_is_in_it() -> None:
     assert objects.summary_of(history.events).endswith(" and 1 more")
     long = msgspec.structs.replace(history.events[0], key="Zone//" + "n" * 253)
     assert len(objects.summary_of([long])) == 80
+    # That there is more is told, however long the first name is.
+    many = objects.summary_of([long, long, long])
+    assert (len(many), many[-12:]) == (80, "… and 2 more")
     assert "hidden" not in json.dumps(
         {
             name: value

@@ -197,11 +197,16 @@ def _kind_documents(kinds: Sequence[Kind]) -> list[dict[str, Any]]:
 
 
 def _print_kinds(kinds: Sequence[Kind]) -> None:
-    rows = [
-        (each.name, str(each.version), "installed" if each.version else "missing")
-        for each in kinds
-    ]
+    rows = [(each.name, str(each.version), _state(each)) for each in kinds]
     print_table([Column(title) for title in ("KIND", "VERSION", "STATE")], rows)
+
+
+def _state(kind: Kind) -> str:
+    from evstore.maintenance.cluster import schema_version
+
+    if not kind.version:
+        return "missing"
+    return "newer" if kind.version > schema_version() else "installed"
 
 
 def plan_document(plan: MigrationPlan) -> dict[str, Any]:

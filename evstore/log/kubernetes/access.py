@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -11,14 +12,18 @@ import anyio
 from aiohttp import ClientError
 from kubernetes_asyncio import config as _untyped
 from kubernetes_asyncio.client import Configuration
-from yaml import YAMLError
+from kubernetes_asyncio.config.kube_config import KubeConfigLoader
 
 from evstore.errors import ConfigError, UnavailableError
+
+from .kubeconfig import read_kubeconfig
 
 if TYPE_CHECKING:
     from evstore.config import KubernetesConfig
 
-_SETTING = "store.kubernetes.kubeconfig"
+_SETTING: Final = "store.kubernetes.kubeconfig"
+# An identity provider may be asked, which the library would wait minutes for.
+_CREDENTIALS_SECONDS_MAX: Final = 30
 _config: Any = _untyped  # its functions tell no types
 
 
@@ -46,28 +51,38 @@ async def _from_file(config: KubernetesConfig, access: Configuration) -> None:
     if not await path.is_file():
         message = f"{_SETTING}: there is no file {config.kubeconfig}"
         raise ConfigError(message)
+    where = f"{_SETTING}: {config.kubeconfig}"
+    context = f", context {config.context!r}" if config.context else ""
     try:
-        await _config.load_kube_config(
-            config_file=str(path),
-            context=config.context or None,
-            client_configuration=access,
-            persist_config=False,
-        )
+        await _load(Path(path), config.context, access)
     except (ClientError, TimeoutError) as error:
-        message = f"{_SETTING}: cannot get credentials: {error}"
+        message = f"{where}: no credentials came: {str(error) or 'it took too long'}"
         raise UnavailableError(message) from error
+    except UnavailableError as error:
+        message = f"{where} {error}"
+        raise UnavailableError(message) from error.__cause__
+    except ConfigError as error:
+        message = f"{where} {error}"
+        raise ConfigError(message) from error.__cause__
     except (
-        *(_untyped.ConfigException, YAMLError, OSError),
+        *(_untyped.ConfigException, OSError),
         *(ValueError, TypeError, KeyError, AttributeError, AssertionError),
     ) as error:
         # What is wrong with the file is told in many ways; values may be secrets.
         reason = str(error) if isinstance(error, _untyped.ConfigException) else ""
-        context = f", context {config.context!r}" if config.context else ""
-        message = f"{_SETTING}: {config.kubeconfig}{context} cannot be used"
+        message = f"{where}{context} cannot be used"
         raise ConfigError(f"{message}: {reason}" if reason else message) from error
-    if not access.host:
-        message = f"{_SETTING}: {config.kubeconfig} names no server"
-        raise ConfigError(message)
+
+
+async def _load(path: Path, context: str, access: Configuration) -> None:
+    found = await read_kubeconfig(path, context)
+    loader: Any = KubeConfigLoader(
+        config_dict=found.document,
+        active_context=found.context,
+        config_base_path=str(path.parent),
+    )
+    with anyio.fail_after(_CREDENTIALS_SECONDS_MAX):
+        await loader.load_and_set(access)
 
 
 def _from_pod(access: Configuration) -> None:
@@ -75,7 +90,9 @@ def _from_pod(access: Configuration) -> None:
         _config.load_incluster_config(client_configuration=access)
     except (_untyped.ConfigException, OSError) as error:
         message = f"{_SETTING} is empty, and this is no pod with an account: {error}"
-        raise ConfigError(message) from error
+        raise ConfigError(
+            f"{message.rstrip('.')}. Set it to a kubeconfig; KUBECONFIG is not read"
+        ) from error
 
 
 def tls_context(access: Configuration) -> ssl.SSLContext:

@@ -310,11 +310,7 @@ class Client:
             case 403:
                 return self._forbidden(answer, status)
             case 404:
-                return SchemaError(
-                    f"the cluster has no {answer.url}: {status.message.strip()}. "
-                    'Run "evstore migrate up", and make sure that the namespace '
-                    f"{self.namespace} is there"
-                )
+                return self._not_there(answer, status)
             case _:
                 message = f"the API server {self.address} refused to"
                 what = f"{_VERBS.get(answer.method, 'watch')} {answer.url}"
@@ -336,6 +332,18 @@ class Client:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             message = f"what answers at {self.address} is no API server: {error}"
             raise UnavailableError(message) from error
+
+    def _not_there(self, answer: Answer, status: Status) -> SchemaError:
+        message = status.message.strip()
+        if message == f'namespaces "{self.namespace}" not found':
+            return SchemaError(
+                f"store.kubernetes.systemNamespace: the cluster has no namespace "
+                f"{self.namespace}: create it"
+            )
+        return SchemaError(
+            f'the cluster has no {answer.url}: {message}. Run "evstore migrate up", and '
+            f"make sure that the namespace {self.namespace} is there"
+        )
 
     def _forbidden(self, answer: Answer, status: Status) -> StoreError:
         verb = _VERBS.get(answer.method, "watch")

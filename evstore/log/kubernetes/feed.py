@@ -175,7 +175,14 @@ class Feed:
                 if position <= copy.ledger.floor.position:
                     continue  # void, or about to be removed
                 # What lies past a gap is no part of the log.
-                whole = whole and position == copy.head.position + 1
+                if whole and position != copy.head.position + 1:
+                    whole = False
+                    logger.warning(
+                        "change %s is behind a gap, and so no part of the log: event %d "
+                        'has been lost or deleted; "evstore verify" tells more',
+                        change.metadata.name,
+                        copy.head.position + 1,
+                    )
                 if whole:
                     check_order(change, copy)
                     copy.adopt(await self._shelf.events(change), change.metadata)

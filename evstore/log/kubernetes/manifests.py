@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import yaml
+
+from evstore.errors import InvalidError
 
 from .objects import (
     CHANGES,
@@ -26,26 +29,50 @@ COMPACTOR: Final = "evstore-compactor"
 SCHEMA_READER: Final = "evstore-schema-reader"
 MIRROR: Final = "evstore-mirror"
 
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_ACCOUNT: Final = re.compile(
+    rf"(?:(?P<namespace>{_LABEL}):)?(?P<name>(?=.{{1,253}}$){_LABEL}(?:\.{_LABEL})*)"
+)
+
 _STRING: Final = {"type": "string"}
 _INTEGER: Final = {"type": "integer", "format": "int64", "minimum": 0}
 _HASH: Final = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 _UUID: Final = {"type": "string", "pattern": "^[0-9a-f-]{36}$"}
 _NAMES: Final = {"type": "array", "items": _STRING}
 
+_DESCRIPTIONS: Final = {
+    CHANGES: "What one append has put into the log of evstore. Never changed by hand.",
+    CHUNKS: "A part of what a change holds that is too large for one object.",
+    LOGS: "The log of this namespace: which it is, and where its history begins.",
+    SNAPSHOTS: "A stored state, from which a start reads on. It may be removed.",
+    SNAPSHOT_CHUNKS: "A part of a stored state.",
+    RESOURCES: "A resource as it is now, to be looked at: edits are put back.",
+}
+
+
+def _told(shape: dict[str, Any], description: str) -> dict[str, Any]:
+    return shape | {"description": description}
+
+
 _CHANGE: Final = {
-    "log": _UUID,
-    "first": _INTEGER,
-    "position": _INTEGER,
-    "events": _INTEGER,
-    "after": _HASH,
-    "hash": _HASH,
-    "time": _STRING,
-    "actor": _STRING,
-    "summary": _STRING,
-    "encoding": {"type": "string", "enum": ["json", "zstd"]},
-    "payload": _STRING,
+    "log": _told(_UUID, "Identity of the log."),
+    "first": _told(_INTEGER, "Position of the first event; the object's name as well."),
+    "position": _told(_INTEGER, "Position of the last event."),
+    "events": _told(_INTEGER, "How many events it holds."),
+    "after": _told(_HASH, "Hash of the event before the first."),
+    "hash": _told(_HASH, "Hash of the last event."),
+    "time": _told(_STRING, "When the last event was recorded."),
+    "actor": _told(_STRING, "Who made the last event."),
+    "summary": _told(_STRING, "What it did, for people."),
+    "encoding": {
+        "type": "string",
+        "enum": ["json", "zstd"],
+        "description": "How the payload is written: JSON lines, or those compressed.",
+    },
+    "payload": _told(_STRING, "The events, where they are not in chunks."),
     "chunks": {
         "type": "array",
+        "description": "Objects that hold the payload in parts, with their SHA-256.",
         "items": {
             "type": "object",
             "required": ["name", "digest"],
@@ -65,7 +92,7 @@ _ANYTHING: Final = {"type": "object", "x-kubernetes-preserve-unknown-fields": Tr
 _KEY: Final = {"type": _STRING, "mesh": _STRING, "name": _STRING}
 _RESOURCE: Final = {
     **_KEY,
-    "version": _INTEGER,
+    "version": _told(_INTEGER, "Position of the event that made it so."),
     "createdAt": _STRING,
     "modifiedAt": _STRING,
     # Not told to be strings: some API servers take empty ones for null.
@@ -73,7 +100,7 @@ _RESOURCE: Final = {
     "owner": {"type": "object", "properties": _KEY},
     "spec": _ANYTHING,
     "status": _ANYTHING,
-    "omitted": _STRING,
+    "omitted": _told(_STRING, "Why spec and status are not shown, if they are not."),
 }
 _FLOOR: Final = {
     "type": "object",
@@ -175,9 +202,11 @@ def _kind(
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "schema": {"openAPIV3Schema": schema},
+                    "schema": {"openAPIV3Schema": _told(schema, _DESCRIPTIONS[plural])},
                     "additionalPrinterColumns": [
-                        {"name": name, "type": type_, "jsonPath": path, "priority": low}
+                        {"name": name, "type": type_, "jsonPath": path}
+                        # The API server drops a 0, and kubectl would see a difference.
+                        | ({"priority": low} if low else {})
                         for name, type_, path, low in columns
                     ],
                 }
@@ -247,8 +276,11 @@ def roles(
     """Return the roles, with the runtime's bound to a service account.
 
     That of the mirror is bound to it as well where `mirror` says that it is switched on.
+
+    Raises:
+        InvalidError: `account` is neither a name nor a namespace and a name.
     """
-    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    subject = _subject(account, namespace)
     mirrors = [_binding("RoleBinding", "Role", MIRROR, subject, namespace)]
     return [
         _role("Role", RUNTIME, runtime_rules(), namespace),
@@ -257,9 +289,26 @@ def roles(
         _role("Role", MIRROR, mirror_rules(), namespace),
         _role("ClusterRole", SCHEMA_READER, schema_rules()),
         _binding("RoleBinding", "Role", RUNTIME, subject, namespace),
-        _binding("ClusterRoleBinding", "ClusterRole", SCHEMA_READER, subject),
+        # Those of other namespaces, with logs of their own, stay as they are.
+        _binding(
+            *("ClusterRoleBinding", "ClusterRole", SCHEMA_READER),
+            subject,
+            name=f"{SCHEMA_READER}-{namespace}",
+        ),
         *(mirrors if mirror else []),
     ]
+
+
+def _subject(account: str, namespace: str) -> dict[str, str]:
+    found = _ACCOUNT.fullmatch(account)
+    if found is None:
+        message = f"account: {account!r} is no service account: NAME or NAMESPACE:NAME"
+        raise InvalidError(message)
+    return {
+        "kind": "ServiceAccount",
+        "name": found["name"],
+        "namespace": found["namespace"] or namespace,
+    }
 
 
 def _role(
@@ -279,11 +328,13 @@ def _binding(
     role: str,
     subject: dict[str, str],
     namespace: str | None = None,
+    *,
+    name: str = "",
 ) -> dict[str, Any]:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": kind,
-        "metadata": _metadata(role, namespace),
+        "metadata": _metadata(name or role, namespace),
         "roleRef": {
             "apiGroup": "rbac.authorization.k8s.io",
             "kind": role_kind,
@@ -300,4 +351,12 @@ def _metadata(name: str, namespace: str | None) -> dict[str, str]:
 def as_yaml(namespace: str, *, account: str, mirror: bool = False) -> str:
     """Return everything as one file for `kubectl apply`."""
     documents = [*definitions(), *roles(namespace, account=account, mirror=mirror)]
-    return yaml.safe_dump_all(documents, sort_keys=False)
+    return yaml.dump_all(documents, Dumper=_Plain, sort_keys=False)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes out what stands in several places, instead of referring to it."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True

@@ -315,11 +315,11 @@ def summary_of(events: Sequence[StoredEvent]) -> str:
     """Return in a few words what an append did, for people who list changes."""
     first = events[0]
     text = f"{first.operation} {first.key}"
-    if len(events) > 1:
-        text += f" and {len(events) - 1} more"
-    if len(text) > _SUMMARY_CHARACTERS:
-        return text[: _SUMMARY_CHARACTERS - 1] + "…"
-    return text
+    more = f" and {len(events) - 1} more" if len(events) > 1 else ""
+    room = _SUMMARY_CHARACTERS - len(more)
+    if len(text) > room:
+        text = text[: room - 1] + "…"
+    return text + more
 
 
 _decode_lines: Final = msgspec.json.Decoder(StoredEvent).decode_lines

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from evstore.codec import body_digest
+from evstore.clock import to_datetime
+from evstore.codec import body_digest, unbroken
 from evstore.errors import CompactedError
 from evstore.log.contract import CHUNK_EVENTS
 from evstore.log.failures import UnreadableError
@@ -16,7 +17,7 @@ from evstore.log.shapes import AuditedEvent
 from . import objects
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
 
     from evstore.model import StoredEvent
 
@@ -53,6 +54,7 @@ async def _audit(
     shelf: Shelf, *, after: int, until: int
 ) -> AsyncGenerator[list[AuditedEvent]]:
     floor = (await shelf.log()).floor
+    previous: StoredEvent | None = None
     async for page in shelf.changes():
         for change in page:
             position = objects.position_of(change)
@@ -60,9 +62,35 @@ async def _audit(
                 return
             if position > floor:
                 events = await shelf.events(change)
+                if not _fits(change, events, previous):
+                    raise UnreadableError(position)
+                previous = events[-1]
                 found = [_audited(e) for e in events if after < e.position <= until]
                 for start in range(0, len(found), CHUNK_EVENTS):
                     yield found[start : start + CHUNK_EVENTS]
+
+
+def _fits(
+    change: objects.Change,
+    events: Sequence[StoredEvent],
+    previous: StoredEvent | None,
+) -> bool:
+    """Whether a change says of itself what its events say.
+
+    The summary aside, which other releases may word in another way.
+    """
+    spec, last = change.spec, events[-1]
+    said = (spec.first, spec.position, spec.events, spec.hash, spec.actor, spec.time)
+    if said != (
+        *(events[0].position, last.position, len(events)),
+        *(last.hash.hex(), last.actor, to_datetime(last.time).isoformat()),
+    ):
+        return False
+    if previous is None or previous.position + 1 != spec.first:
+        return True
+    # Where the events themselves do not follow, the chain tells more.
+    follows = unbroken(previous.hash, events[:1])
+    return spec.after == previous.hash.hex() or not follows
 
 
 def _audited(event: StoredEvent) -> AuditedEvent:

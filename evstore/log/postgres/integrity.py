@@ -69,7 +69,10 @@ def _decode(text: bytes) -> list[AuditedEvent] | None:
 async def unguarded(reader: Reader) -> list[str]:
     """Return the triggers that are missing or switched off, by table."""
     rows = await reader.rows(statements.GUARDS)
-    return [f"trigger {name} of evstore.{table}" for table, name in rows]
+    return [
+        f"trigger {name} of evstore.{table} is missing or switched off"
+        for table, name in rows
+    ]
 
 
 async def check_redactor(reader: Reader) -> None:
