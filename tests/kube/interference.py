@@ -92,6 +92,11 @@ class Interference:
         """Let nothing fail any more that was planned."""
         self._plans.clear()
 
+    def release(self) -> None:
+        """Let go on what waits until it is let; what comes later waits again."""
+        self.let.set()
+        self.let = anyio.Event()
+
     def cut_all(self) -> None:
         """Cut off all clients that are connected."""
         for writer in list(self._writers):
@@ -148,8 +153,9 @@ class Interference:
             case Fault.LOSE_ANSWER:
                 await self._ask(request)
             case Fault.DELIVER_LATE:
+                let = self.let
                 writer.transport.abort()
-                await self.let.wait()
+                await let.wait()
                 await self._ask(request)
                 self.late.set()
             case Fault.STALL:

@@ -12,6 +12,7 @@ from evstore import Bookmark
 from evstore.clock import boot_microseconds
 from evstore.errors import (
     AlreadyExistsError,
+    CompactedError,
     ConflictError,
     DivergedError,
     NotFoundError,
@@ -29,6 +30,7 @@ from .records import (
     Asked,
     Change,
     Ended,
+    Folded,
     Got,
     Marked,
     Reading,
@@ -185,6 +187,11 @@ class Client:
 
     # Reads.
 
+    def fold(self) -> None:
+        """Record what the store has folded the log to."""
+        digest = self.store.digest().hex()
+        self.record(Folded(position=self.store.position, digest=digest))
+
     async def get(self, key: Key, *, consistent: bool = False) -> Resource[Any] | None:
         """Return a resource; None where there is none, or nobody knows."""
         id_ = next(self._ids)
@@ -233,16 +240,16 @@ class Watcher:
 
     async def follow(self, until: Callable[[Event], bool]) -> None:
         """Follow until an event that was waited for has come."""
-        diverged = False
+        lost = False
         while True:
             try:
-                if diverged:
+                if lost:
                     await self._list()
-                    diverged = False
+                    lost = False
                 if await self.watch(until):
                     return
-            except DivergedError:
-                diverged = True
+            except (DivergedError, CompactedError):
+                lost = True
             except StoreError:
                 pass
             await anyio.sleep(PAUSE_SECONDS)
@@ -316,7 +323,7 @@ class Watcher:
         )
 
     async def _list(self) -> None:
-        """Begin again from a listing, as a client must when the log has diverged."""
+        """Begin again from a listing, as a client must where it cannot go on."""
         page = await self._store.list(self._where.type or "Mesh", consistent=True)
         self.place = page.position
 

@@ -1,0 +1,54 @@
+"""The log as it was read again and again: what was there once stays as it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from evstore.log import open_log
+
+from .evidence import Rule, Violation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from evstore.config import Config
+    from evstore.model import Head, StoredEvent
+
+
+class Archive:
+    """All events that a log has ever had, also those that were compacted.
+
+    Each reading begins at the floor of its time. What two readings have must be the
+    same in both, and each goes on where the one before it ended, or later.
+    """
+
+    def __init__(self) -> None:
+        self.genesis: Head | None = None
+        self.floor = 0
+        self.events: list[StoredEvent] = []
+        self.violations: list[Violation] = []
+
+    async def read(self, config: Config) -> None:
+        """Read what the log has now."""
+        async with open_log(config) as log:
+            floor = log.floor.position
+            self.genesis = log.genesis
+            self.add(
+                floor, [each async for chunk in log.read(after=floor) for each in chunk]
+            )
+
+    def add(self, floor: int, events: Sequence[StoredEvent]) -> None:
+        """Take in a reading: all events after a floor."""
+        known = self.events[floor:]
+        for before, now in zip(known, events, strict=False):
+            if before != now:
+                self._vanished(before.position, f"is {now.position} {now.hash.hex()}")
+        for gone in known[len(events) :]:
+            self._vanished(gone.position, "the log ends before it")
+        if floor > len(self.events):
+            self._vanished(len(self.events) + 1, f"the floor is {floor}")
+        self.floor = max(self.floor, floor)
+        self.events += events[len(known) :]
+
+    def _vanished(self, position: int, what: str) -> None:
+        self.violations.append(Violation(Rule.VANISHED, f"position {position}", what))
