@@ -31,6 +31,7 @@ from fault.torture.records import (
     Asked,
     Change,
     Ended,
+    Folded,
     Got,
     HistoryFile,
     Marked,
@@ -291,6 +292,34 @@ def resumed_behind(case: Case) -> None:
     replace(case.watches, Watching, 1, after=1)
 
 
+def ended_by_a_compaction_that_was_not(case: Case) -> None:
+    # The floor is at 2, where the watcher stood.
+    replace(case.watches, Ended, 0, error="CompactedError")
+
+
+def read_again_with_other_content(case: Case) -> None:
+    other = Case().events  # of other salts
+    case.archive.add(2, [case.events[2], other[3], *case.events[4:]])
+
+
+def read_again_without_its_end(case: Case) -> None:
+    case.archive.add(2, case.events[2:5])
+
+
+def compacted_beyond_what_was_read(case: Case) -> None:
+    case.archive.add(7, [])
+
+
+def folded_to_another_state(case: Case) -> None:
+    case.fold(5)
+    replace(case.reads, Folded, 0, position=6)
+
+
+def folded_beyond_the_log(case: Case) -> None:
+    case.fold(6)
+    replace(case.reads, Folded, 0, position=8)
+
+
 FLAWS: dict[Rule, list[Callable[[Case], None]]] = {
     Rule.GAP: [gap],
     Rule.CHAIN: [chain],
@@ -341,6 +370,13 @@ FLAWS: dict[Rule, list[Callable[[Case], None]]] = {
     Rule.AHEAD: [bookmark_ahead_of_an_event],
     Rule.SPLIT: [ended_inside_a_transaction],
     Rule.SKIPPED: [resumed_ahead],
+    Rule.COMPACTED: [ended_by_a_compaction_that_was_not],
+    Rule.VANISHED: [
+        read_again_with_other_content,
+        read_again_without_its_end,
+        compacted_beyond_what_was_read,
+    ],
+    Rule.STATE: [folded_to_another_state, folded_beyond_the_log],
 }
 
 
@@ -384,6 +420,26 @@ def test_a_watcher_that_listed_again_after_a_divergence_skips_nothing() -> None:
     resumed_ahead(case)
     replace(case.watches, Ended, 0, error="DivergedError")
     assert case.check() == set()
+
+
+def test_a_watcher_that_listed_again_after_a_compaction_skips_nothing() -> None:
+    case = Case()
+    case.archive.add(4, case.events[4:])
+    resumed_ahead(case)
+    replace(case.watches, Ended, 0, error="CompactedError")
+    assert case.check() == set()
+
+
+def test_states_and_readings_that_are_right_are_found_right() -> None:
+    case = Case()
+    for position in (0, 2, 4, 6):
+        case.fold(position)
+    case.append(create(key("d"), {"token": "w-20"}), reason="w-20")
+    case.writes += write(20, 210, "w-20", Change(CREATE, key("d")), told=[7])
+    case.archive.add(6, case.events[6:])
+    case.fold(7)
+    assert case.check() == set()
+    assert case.archive.events == case.events
 
 
 def test_a_line_that_was_never_finished_is_not_read(tmp_path: Path) -> None:

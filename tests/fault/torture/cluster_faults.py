@@ -19,6 +19,7 @@ from fault.history import until
 from kube.interference import Fault, Reply
 
 from .ground import Victims, stopped, thawing
+from .worker import STOP_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -129,7 +130,7 @@ async def stop_before_create(victims: ClusterVictims) -> str | None:
     async with thawing(pid, _OVER_SECONDS + 30):
         os.kill(pid, signal.SIGUSR1)
         with suppress(TimeoutError):
-            await until(lambda: _is_stopped(pid), seconds=_SEARCH_SECONDS)
+            await until(lambda: _is_stopped(pid), seconds=STOP_SECONDS + 1)
         if not _is_stopped(pid):
             return None
         await anyio.sleep(_OVER_SECONDS)

@@ -41,6 +41,7 @@ BURST: Final = 60
 REST_SECONDS: Final = 0.004
 PHASE_MICROSECONDS: Final = 400_000
 FINISH_SECONDS: Final = 30.0
+STOP_SECONDS: Final = 3.0
 OPEN: Final = "open"
 QUIET: Final = "quiet"
 UNAVAILABLE: Final = 75
@@ -246,20 +247,21 @@ async def _obey(stop: anyio.Event) -> None:
 
 
 def _stop_before_creating() -> None:
-    """Stop this process before it next creates a change, whenever a SIGUSR1 has come.
+    """Stop this process before it next creates a change, after a SIGUSR1.
 
-    It knows then where the log ended, and sends its create when it goes on.
+    It knows then where the log ended, and sends its create when it goes on. Where it
+    creates nothing in time, it is not stopped: nobody would let it go on.
     """
     from evstore.log.kubernetes.shelf import Shelf  # noqa: PLC0415 - for a cluster only
 
-    create, told = Shelf.create, [False]
+    create, until = Shelf.create, [0]
 
     def tell(*_: object) -> None:
-        told[0] = True
+        until[0] = boot_microseconds() + int(STOP_SECONDS * 1e6)
 
     async def late(self: Shelf, *args: Any, **named: Any) -> Any:
-        if told[0]:
-            told[0] = False
+        if boot_microseconds() < until[0]:
+            until[0] = 0
             os.kill(os.getpid(), signal.SIGSTOP)
         return await create(self, *args, **named)
 
