@@ -46,6 +46,32 @@ async def test_who_stands_first_and_does_nothing_is_passed_over(
     assert lease["metadata"]["annotations"]["evstore.dev/queue"] == ""
 
 
+async def test_he_is_passed_over_also_by_those_who_wait_for_less_than_that(
+    apiserver: ApiServer, config: Config, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with log.turn(log.genesis):
+        pass
+    path = f"{leases_of(config)}/evstore-turns"
+    _, lease = apiserver.request("GET", path)
+    lease["metadata"]["annotations"]["evstore.dev/queue"] = "dead"
+    assert apiserver.request("PUT", path, lease)[0] == 200
+    monkeypatch.setattr(turns, "STALLED_SECONDS", 1.0)
+    monkeypatch.setattr(log._queue, "_seconds", 0.4)  # type: ignore[attr-defined]
+    tries = 1
+    with anyio.fail_after(20):
+        while not await has_turn(log):
+            tries += 1
+    assert tries > 1
+
+
+async def has_turn(log: Log) -> bool:
+    try:
+        async with log.turn(log.genesis):
+            return True
+    except UnavailableError:
+        return False
+
+
 async def test_a_turn_that_does_not_come_is_unavailable(
     log: Log, other: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,10 @@ class Queue:
         self._name = name
         self._seconds = seconds
         self._own = anyio.Lock()
+        # Who stands first, and since when, as far as we have seen. Kept from one turn to
+        # the next: we may not wait as long for a turn as who stalls is waited for.
+        self._first = ""
+        self._since = 0
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
@@ -64,8 +68,6 @@ class Queue:
             raise UnavailableError(message) from None
 
     async def _await_turn(self, ticket: str) -> None:
-        first = ""
-        since = boot_microseconds()
         pause = _PAUSE_SECONDS_MIN
         while True:
             lease = await self._lease()
@@ -77,9 +79,9 @@ class Queue:
             if waiting[0] == ticket:
                 return
             now = boot_microseconds()
-            if waiting[0] != first:
-                first, since, pause = waiting[0], now, _PAUSE_SECONDS_MIN
-            elif now - since > STALLED_SECONDS * 1e6:
+            if waiting[0] != self._first:
+                self._first, self._since, pause = waiting[0], now, _PAUSE_SECONDS_MIN
+            elif now - self._since > STALLED_SECONDS * 1e6:
                 await self._write(lease, waiting[1:])
                 continue
             await anyio.sleep(pause)
