@@ -112,9 +112,9 @@ class KubernetesLog:
         self._clock = clock
         self._watches = watches
         self._connected = False
-        self._writer = Writer(shelf, feed, tasks)
         leases = Leases(client)
         self._queue = Queue(leases, TURNS, seconds=client.seconds)
+        self._writer = Writer(shelf, feed, self._queue, tasks)
         self._heartbeats = Heartbeats(leases, clock.now)
         self._snapshots = Snapshots(
             client, shelf, feed, leases, self._heartbeats, clock.now
@@ -200,7 +200,7 @@ class KubernetesLog:
     async def turn(self, after: Head) -> AsyncGenerator[_Turn]:
         """Wait in a fair queue for the right to append next, and read what is new."""
         async with self._queue.turn():
-            yield _Turn(self, await self.read_on(after))
+            yield _Turn(self, self._writer, await self.read_on(after))
 
     # Reading: the copy, after a look at whether it is all there is.
 
@@ -402,8 +402,11 @@ class KubernetesLog:
 class _Turn:
     """The right to append next, as the queue gives it."""
 
-    def __init__(self, log: KubernetesLog, following: list[StoredEvent]) -> None:
+    def __init__(
+        self, log: KubernetesLog, writer: Writer, following: list[StoredEvent]
+    ) -> None:
         self._log = log
+        self._writer = writer
         self.following = following
 
     async def read_on(self, after: Head) -> list[StoredEvent]:
@@ -412,4 +415,4 @@ class _Turn:
 
     async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
         """Append; the turn ends with its block."""
-        await self._log.append(events, after=after)
+        await self._writer.append_in_turn(events, after=after)

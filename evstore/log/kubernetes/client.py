@@ -6,7 +6,7 @@ aiohttp session as they are, without its models.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -330,7 +330,10 @@ class Client:
         )
         try:
             request = await self._begin("GET", path, query, None, accept, limits)
-            async with request as reply:
+            async with AsyncExitStack() as stack:
+                # A watch may be silent for long, but not before it has begun.
+                with anyio.fail_after(self.seconds):
+                    reply = await stack.enter_async_context(request)
                 if reply.status == UNAUTHORIZED:
                     await self.renew()
                 if reply.status not in _OK:
@@ -340,7 +343,8 @@ class Client:
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             self._check_runtime(error)
             self.failures += 1
-            message = f"the watch of the API server {self.address} broke off: {error}"
+            what = f"the watch of the API server {self.address}"
+            message = f"{what} broke off: {_words(error)}"
             raise UnavailableError(message) from error
 
     @property

@@ -4,6 +4,10 @@ An annotation of the lease lists who waits, first come, first served; the first 
 turn. Each change of the list is made to the list as it was read. Who stands first for
 too long without any change is left out by those who wait: it may be gone. What it then
 still appends is refused or not by the position alone, as ever.
+
+Who appends without a turn looks now and then whether somebody waits for one, and takes
+its place in the queue then: else the others, who come by a longer way, might never be
+first.
 """
 
 from __future__ import annotations
@@ -43,6 +47,19 @@ class Queue:
         self._first = ""
         self._since = 0
 
+    async def look(self) -> bool:
+        """Return whether somebody waits for a turn, and has not stalled.
+
+        Where the cluster does not tell, nobody is waited for.
+        """
+        try:
+            found = await self._leases.get(self._name)
+        except StoreError:
+            return False
+        waiting = [] if found is None else _waiting(found)
+        self._note(waiting)
+        return bool(waiting) and not self._is_stalled()
+
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
         """Wait for the turn, and have it until the body ends.
@@ -78,14 +95,24 @@ class Queue:
                     continue
             if waiting[0] == ticket:
                 return
-            now = boot_microseconds()
-            if waiting[0] != self._first:
-                self._first, self._since, pause = waiting[0], now, _PAUSE_SECONDS_MIN
-            elif now - self._since > STALLED_SECONDS * 1e6:
+            if self._note(waiting):
+                pause = _PAUSE_SECONDS_MIN
+            elif self._is_stalled():
                 await self._write(lease, waiting[1:])
                 continue
             await anyio.sleep(pause)
             pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+
+    def _note(self, waiting: list[str]) -> bool:
+        """Note who stands first; return whether that is news."""
+        first = waiting[0] if waiting else ""
+        if first == self._first:
+            return False
+        self._first, self._since = first, boot_microseconds()
+        return True
+
+    def _is_stalled(self) -> bool:
+        return boot_microseconds() - self._since > STALLED_SECONDS * 1e6
 
     async def _leave(self, ticket: str) -> None:
         """Let the next one have the turn; who cannot is left out after a while."""

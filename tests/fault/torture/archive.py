@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from evstore.config import StoreType
 from evstore.log import open_log
+from evstore.log.kubernetes.client import Client
+from evstore.log.kubernetes.copy import genesis_of
+from evstore.log.kubernetes.shelf import Shelf
 
 from .evidence import Rule, Violation
 
@@ -13,6 +17,9 @@ if TYPE_CHECKING:
 
     from evstore.config import Config
     from evstore.model import Head, StoredEvent
+
+
+_SECONDS: Final = 10.0
 
 
 class Archive:
@@ -30,12 +37,9 @@ class Archive:
 
     async def read(self, config: Config) -> None:
         """Read what the log has now."""
-        async with open_log(config) as log:
-            floor = log.floor.position
-            self.genesis = log.genesis
-            self.add(
-                floor, [each async for chunk in log.read(after=floor) for each in chunk]
-            )
+        read = _read_objects if config.type is StoreType.KUBERNETES else _read_log
+        self.genesis, floor, events = await read(config)
+        self.add(floor, events)
 
     def add(self, floor: int, events: Sequence[StoredEvent]) -> None:
         """Take in a reading: all events after a floor."""
@@ -52,3 +56,26 @@ class Archive:
 
     def _vanished(self, position: int, what: str) -> None:
         self.violations.append(Violation(Rule.VANISHED, f"position {position}", what))
+
+
+async def _read_log(config: Config) -> tuple[Head, int, list[StoredEvent]]:
+    async with open_log(config) as log:
+        events = [each async for chunk in log.read() for each in chunk]
+        return log.genesis, 0, events
+
+
+async def _read_objects(config: Config) -> tuple[Head, int, list[StoredEvent]]:
+    """Return what lies in the cluster, whether or not it is a log that can be read."""
+    client = Client(config.kubernetes, seconds=_SECONDS)
+    shelf = Shelf(client)
+    try:
+        identity, floor = await shelf.identity(), (await shelf.log()).floor
+        events = [
+            event
+            async for page in shelf.changes()
+            for change in page
+            for event in await shelf.events(change)
+        ]
+    finally:
+        await client.aclose()
+    return genesis_of(identity), floor, [e for e in events if e.position > floor]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+import evstore
 from evstore import Bookmark
 from evstore.clock import boot_microseconds
 from evstore.errors import (
@@ -339,7 +340,9 @@ def _position(place: int | Bookmark | None) -> int:
 
 
 def _name(error: StoreError) -> str:
-    return type(error).__name__
+    """Return the public error that it is, which may be one of its bases."""
+    bases = (each.__name__ for each in type(error).__mro__)
+    return next(name for name in bases if name in evstore.__all__)
 
 
 _UNAVAILABLE: Final = UnavailableError.__name__

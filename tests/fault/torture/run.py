@@ -13,7 +13,6 @@ import anyio
 import evstore
 from evstore import maintenance
 from evstore.clock import boot_microseconds
-from evstore.log import open_log
 
 from .assignment import HOT, Assignment
 from .checker import check
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evstore.config import Config
-    from evstore.model import Head, StoredEvent
 
     from .archive import Archive
     from .ground import Ground
@@ -181,12 +179,6 @@ async def _finish(
         client = Client(store, last.records.append, session=last.session)
         assert await client.upsert(HOT[0], token=LAST_TOKEN)
         client.fold()
-
-
-async def read_log(config: Config) -> tuple[Head, list[StoredEvent]]:
-    """Return the place before the first event, and all events."""
-    async with open_log(config) as log:
-        return log.genesis, [each async for chunk in log.read() for each in chunk]
 
 
 def _judge(run: Run, folder: Path, last: History, archive: Archive) -> None:
