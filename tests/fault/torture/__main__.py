@@ -1,4 +1,4 @@
-"""The long run: `python -m fault.torture --seconds 600 --seed 7`."""
+"""The long run: `python -m fault.torture --store kubernetes --seconds 600 --seed 7`."""
 
 from __future__ import annotations
 

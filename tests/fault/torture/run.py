@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .archive import Archive
     from .ground import Ground
 
-END_SECONDS: Final = 90.0
+END_SECONDS: Final = 120.0
 GROUNDS: Final = {"postgres": database_ground, "kubernetes": cluster_ground}
 
 
@@ -172,8 +172,9 @@ async def _finish(
     config: Config, instances: list[Instance[WayT]], last: History
 ) -> None:
     """Have everybody stop writing; then write what all watchers wait for."""
-    for instance in instances:
-        await instance.stop_writing()
+    async with anyio.create_task_group() as tasks:
+        for instance in instances:
+            tasks.start_soon(instance.stop_writing)
     last.records.append(Opening(at=boot_microseconds()))
     async with evstore.open(config) as store:
         client = Client(store, last.records.append, session=last.session)
