@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import anyio
+
 from evstore.config import StoreType
 from evstore.log import open_log
 from evstore.log.kubernetes.client import Client
@@ -77,5 +79,6 @@ async def _read_objects(config: Config) -> tuple[Head, int, list[StoredEvent]]:
             for event in await shelf.events(change)
         ]
     finally:
-        await client.aclose()
+        with anyio.CancelScope(shield=True):
+            await client.aclose()
     return genesis_of(identity), floor, [e for e in events if e.position > floor]

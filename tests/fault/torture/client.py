@@ -61,7 +61,8 @@ class Client:
     """Writes to a store and reads from it; every call is recorded before and after.
 
     A write with a request id that ends without an outcome, or cannot reach the log, is
-    asked for again under the same id until it has one, `attempts` times at most.
+    asked for again under the same id until it has one, `attempts` times at most, and
+    not once it is `over`.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Client:
         self.store = store
         self.record = record
         self.session = session
+        self.over = False
         self._ids = count(1)
 
     def token(self) -> str:
@@ -164,6 +166,8 @@ class Client:
             if isinstance(outcome, Told):
                 return True
             if isinstance(outcome, Refused) and outcome.error != _UNAVAILABLE:
+                return False
+            if self.over:
                 return False
             patience = None
             await anyio.sleep(PAUSE_SECONDS)

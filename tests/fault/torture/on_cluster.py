@@ -37,7 +37,7 @@ NAMESPACE: Final = "torture"
 class ClusterGround:
     """An API server with its etcd, and a namespace for the log."""
 
-    patience: Final = 2.0
+    patience: Final = 3.0
     stall_seconds_long: Final = 7.0
 
     def __init__(self, server: ApiServer) -> None:

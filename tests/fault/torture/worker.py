@@ -177,6 +177,7 @@ async def work(
                 for writer in writers:
                     writing.start_soon(writer.run)
                 await stop.wait()
+                client.over = True
                 for writer in writers:
                     writer.over = True
                 for watcher in watchers:
