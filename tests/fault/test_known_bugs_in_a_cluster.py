@@ -231,16 +231,20 @@ async def test_a_409_that_is_taken_for_success_is_found(
 
 
 class SendsAtOnce(Writer):
-    """Sends an append while the one before it is under way."""
+    """Sends an append while the one before it is under way; answers come in order."""
 
-    async def _fly(self, events: Any, after: Any, *_: Any) -> None:
-        *_, landed = _
+    async def _fly(
+        self, events: Any, after: Any, before: Any, flight: Any, landed: Any
+    ) -> None:
         error: Exception | None = None
         log = self._feed.copy.identity
         try:
             await self._shelf.create(events, after=after.hash, log=log)
         except AppendError as failure:
             error = failure
+        if before is not None:
+            await before.landed.wait()
+        flight.landed.set()
         landed(error)
 
 
