@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from anyio import to_thread
 
 from apiserver import ApiServer, apiserver_binary, prepared
+from evstore import maintenance
 from evstore.log.kubernetes import compaction
 from evstore.maintenance import compacting
 from kube.interference import interference
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from .ground import Strike, Victims
 
 NAMESPACE: Final = "torture"
+KEPT_EVENTS: Final = 20
 
 
 class ClusterGround:
@@ -43,6 +46,7 @@ class ClusterGround:
     def __init__(self, server: ApiServer) -> None:
         self._server = server
         self.config: Final = server.config(NAMESPACE)
+        self._compactor: Final = server.config(NAMESPACE, role="compactor")
         self.archive: Final = Archive()
         self.not_possible: list[str] = []
 
@@ -67,12 +71,17 @@ class ClusterGround:
             ClusterVictims(
                 **vars(victims),
                 server=self._server,
-                compactor=self._server.config(NAMESPACE, role="compactor"),
+                compactor=self._compactor,
                 archive=self.archive,
             )
         )
 
     async def conclude(self) -> list[Violation]:
+        """Compact once more, when nobody is there any more, and read what is left."""
+        await self.archive.read(self.config)
+        await anyio.sleep(YOUNG_SECONDS + 1.5)
+        since = max(1, len(self.archive.events) - KEPT_EVENTS)
+        await maintenance.compact(self._compactor, keep_since=since)
         await self.archive.read(self.config)
         return []
 
