@@ -8,6 +8,7 @@ import anyio
 
 from evstore.config import StoreType
 from evstore.log import open_log
+from evstore.log.kubernetes import objects
 from evstore.log.kubernetes.client import Client
 from evstore.log.kubernetes.copy import genesis_of
 from evstore.log.kubernetes.shelf import Shelf
@@ -76,9 +77,11 @@ async def _read_objects(config: Config) -> tuple[Head, int, list[StoredEvent]]:
             event
             async for page in shelf.changes()
             for change in page
+            # What a late writer has left below the floor may reach beyond it.
+            if objects.position_of(change) > floor
             for event in await shelf.events(change)
         ]
     finally:
         with anyio.CancelScope(shield=True):
             await client.aclose()
-    return genesis_of(identity), floor, [e for e in events if e.position > floor]
+    return genesis_of(identity), floor, events
