@@ -15,7 +15,8 @@ help:
 	@echo 'make test    run all tests that this machine can run (ARGS=... is for pytest)'
 	@echo 'make check   format, lint, types, architecture, dependencies, spelling'
 	@echo 'make fix     apply what the formatter and the linter can repair'
-	@echo 'make torture kill, stop and cut everything for a while (SECONDS=300 SEED=...)'
+	@echo 'make torture kill, stop and cut everything for a while (SECONDS=300 SEED=...'
+	@echo '             STORE=postgres, or kubernetes)'
 	@echo 'make bench   measure everything and write docs/benchmarks.md (about half an hour,'
 	@echo '             idle machine; make bench-peers first fetches what is compared with)'
 	@echo 'make clean   remove .venv and everything else that make has made'
@@ -56,8 +57,10 @@ fix: .venv/.ready-lint
 # What the shell calls SECONDS is not meant: only what stands in the command counts.
 .PHONY: torture
 torture: SECONDS = 300
+torture: STORE = postgres
 torture: .venv/.ready-test
-	PYTHONPATH=tests $(BIN)/python -m fault.torture --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	PYTHONPATH=tests $(BIN)/python -m fault.torture --store $(STORE) --seconds $(SECONDS) \
+	    $(if $(SEED),--seed $(SEED))
 
 .PHONY: bench bench-peers
 bench: .venv/.ready-bench

@@ -116,6 +116,18 @@ class ApiServer:
         )
         self._await_ready()
 
+    @property
+    def server_pid(self) -> int:
+        """The id of the API server's process."""
+        assert self._server is not None
+        return self._server.pid
+
+    @property
+    def etcd_pid(self) -> int:
+        """The id of etcd's process."""
+        assert self._etcd is not None
+        return self._etcd.pid
+
     def kill_server(self) -> None:
         """Kill the API server as a crash does."""
         self._kill(self._server)

@@ -108,8 +108,10 @@ class LiveState:
         try:
             try:
                 await self.read_on()
-            except (DivergedError, CompactedError):
+            except DivergedError:
                 await self._rebuild()
+            except CompactedError as error:
+                await self._rebuild(compacted=error)
         except StoreError as error:
             if isinstance(error, SchemaError) and error.position is not None:
                 blocked = error
@@ -123,10 +125,10 @@ class LiveState:
             self._out_of_touch = False
         self.tail.block(blocked)
 
-    async def _rebuild(self) -> None:
+    async def _rebuild(self, *, compacted: CompactedError | None = None) -> None:
         """Begin anew: the log is not the one that was followed, or lost its end.
 
-        Or it was compacted beyond the place that we have reached.
+        Or, as `compacted` says, it was compacted beyond the place that we have reached.
 
         Raises:
             DivergedError: another log is behind the address; the old state stays, and
@@ -143,8 +145,14 @@ class LiveState:
                 raise
             finally:
                 self._taint.set()
+        except DivergedError:
+            compacted = None
+            raise
         finally:
-            self.tail.diverge(self.projections.position)
+            if compacted is None:
+                self.tail.diverge(self.projections.position)
+            else:
+                self.tail.compact(self.projections.position, compacted)
 
     async def _readable(self) -> Projections:
         """Fold the log up to the first transaction that this program cannot read."""

@@ -314,6 +314,8 @@ class Queries:
                 `initial` as well.
             DivergedError: the log lost events that this instance had applied, or it is
                 not the one of the bookmark, or has lost its place.
+            CompactedError: some of what comes next was removed from the log; list and
+                watch again.
             UnavailableError: where to begin could not be looked up.
             SchemaError: what follows is in a shape that this program does not know; all
                 before it has been yielded.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from evstore.clock import boot_microseconds
+from evstore.errors import CompactedError, DivergedError
 from evstore.model import Operation
 from evstore.redaction import announcement_of, redacted_event
 
@@ -34,7 +35,8 @@ class Tail:
     """The newest events that this process has applied.
 
     `position` is that of the last one, always the end of a transaction. `generation`
-    counts how often the log turned out not to be the one that was followed. `blocked` is
+    counts how often it began anew, because the log turned out not to be the one that was
+    followed, or to have been compacted beyond what was followed. `blocked` is
     why what follows in the log cannot be read by this program; None where it can.
     `moved_at` is when something was published last, by the clock that never steps.
     """
@@ -42,6 +44,10 @@ class Tail:
     def __init__(self, position: int, *, events_max: int) -> None:
         self.position = position
         self.generation = 0
+        # The last generation that began because the log was another one, and what the
+        # others since then began with.
+        self._diverged = 0
+        self._compacted: CompactedError | None = None
         self.closed = False
         self.blocked: SchemaError | None = None
         self.moved_at = boot_microseconds()
@@ -76,6 +82,29 @@ class Tail:
 
     def diverge(self, position: int) -> None:
         """Begin anew at `position`: what was published before may never have been."""
+        self._diverged = self.generation + 1
+        self._begin_anew(position)
+
+    def compact(self, position: int, error: CompactedError) -> None:
+        """Begin anew at `position`: what follows what was published has been removed."""
+        self._compacted = error
+        self._begin_anew(position)
+
+    def check_unbroken(self, generation: int) -> None:
+        """Check that it has not begun anew since a generation.
+
+        Raises:
+            DivergedError: the log lost events that this process had applied.
+            CompactedError: events were removed that this process had not applied.
+        """
+        if self._diverged > generation:
+            message = "the log lost events that had been read; list and watch again"
+            raise DivergedError(message)
+        if self.generation > generation:
+            assert self._compacted is not None, "there is no third reason"
+            raise CompactedError(str(self._compacted), oldest=self._compacted.oldest)
+
+    def _begin_anew(self, position: int) -> None:
         self.generation += 1
         self._events.clear()
         self._bytes = 0

@@ -99,10 +99,9 @@ class Watcher:
 
         Raises:
             DivergedError: it lost events that this process had applied.
+            CompactedError: it was compacted beyond what this process had applied.
         """
-        if self._tail.generation != self._generation:
-            message = "the log lost events that had been read; list and watch again"
-            raise DivergedError(message)
+        self._tail.check_unbroken(self._generation)
 
     async def following(self) -> Batch | None:
         """Return what comes next; wait for it. None once the store is closed.
@@ -112,6 +111,7 @@ class Watcher:
         Raises:
             InvalidError: the position to begin at is beyond the head.
             DivergedError: the log is not the one that was followed, or lost its end.
+            CompactedError: some of what comes next was removed.
             UnavailableError: where to begin cannot be looked up, or the store was
                 closed before the log had been read.
             SchemaError: this program cannot read what follows.

@@ -1,4 +1,4 @@
-"""Five bugs that event stores have had, made on purpose: the checker finds each.
+"""Bugs that event stores have had, made on purpose: the checker finds each.
 
 Each case is a fault and what a client does meanwhile. Without the bug nothing is wrong
 with its history; with it, the checker says what is.
@@ -6,95 +6,37 @@ with its history; with it, the checker says what is.
 
 from __future__ import annotations
 
-import os
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-import msgspec
 import pytest
 
-import evstore
 from evstore import Bookmark
 from evstore.clock import boot_microseconds
-from evstore.codec import event_hash
-from evstore.log import HeadMovedError, InDoubtError, open_log
 from evstore.model import Event, Key
+from fault.bugs import (
+    FIRST,
+    SECOND,
+    DoesNothingOnConflict,
+    Recorded,
+    RetriesBlindly,
+    TrustsNotifications,
+    broken_or_not,
+    deaf,
+    introduce,
+)
 from fault.history import adjusted, superuser, until
 from fault.proxy import Fault, open_proxy
-from fault.torture.checker import check
 from fault.torture.client import Client, Watcher
 from fault.torture.evidence import Rule
-from fault.torture.records import History, Opening
-from fault.torture.run import read_log
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable
 
     from evstore import Config, Store
-    from evstore.log import Log
-    from evstore.model import Head, StoredEvent
 
 pytestmark = pytest.mark.fault
-
-NEVER_SECONDS: Final = 3600.0
-FIRST, SECOND = (Key(type="Mesh", name=name) for name in ("first", "second"))
-
-broken_or_not = pytest.mark.parametrize("broken", [True, False], ids=["bug", "no bug"])
-
-
-class Recorded:
-    """The histories of stores of this process."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        self._histories: list[History] = []
-
-    @asynccontextmanager
-    async def open(self, session: str, config: Config) -> AsyncGenerator[Client]:
-        """Open a store whose calls are recorded."""
-        history = History(session)
-        self._histories.append(history)
-        history.records.append(Opening(at=boot_microseconds()))
-        async with evstore.open(config) as store:
-            yield Client(store, history.records.append, session=session)
-
-    async def rules(self) -> set[Rule]:
-        """Return the rules that the checker finds broken."""
-        genesis, events = await read_log(self._config)
-        return {each.rule for each in check(genesis, events, self._histories)}
-
-
-class Changed:
-    """A log that does what another one does, but for what a bug changes."""
-
-    def __init__(self, log: Log) -> None:
-        self._log = log
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._log, name)
-
-    def send(self, *_: object, **__: object) -> bool:
-        return False  # each append goes through `append`
-
-
-def introduce(monkeypatch: pytest.MonkeyPatch, bug: Callable[[Log], object]) -> None:
-    """Let stores that are opened from now on have a bug in their log."""
-
-    @asynccontextmanager
-    async def open_changed(config: Config) -> AsyncGenerator[object]:
-        async with open_log(config) as log:
-            yield bug(log)
-
-    monkeypatch.setattr("evstore.store.opening.open_log", open_changed)
-
-
-def deaf(config: Config) -> Config:
-    """Return a configuration of a store that hears of nobody else."""
-    return adjusted(
-        config, notify=False, poll_interval=NEVER_SECONDS, heartbeat_interval=0.0
-    )
-
 
 # A sequence for positions.
 
@@ -138,12 +80,6 @@ async def test_a_sequence_for_positions_is_found(
 
 
 # A notification that is trusted to come.
-
-
-class TrustsNotifications(Changed):
-    async def wait(self, after: int, *, seconds: float) -> None:
-        del seconds
-        await self._log.wait(after, seconds=NEVER_SECONDS)
 
 
 @broken_or_not
@@ -197,8 +133,9 @@ async def test_a_bookmark_of_an_event_ahead_of_it_is_found(
     async with recorded.open("a", postgres_config) as client:
         for number in range(1, 6):
             assert await client.create(Key(type="Mesh", name=f"mesh-{number}"))
-        _, events = await read_log(postgres_config)
-        applied = Bookmark(log=client.store.identity, position=5, hash=events[-1].hash)
+        await recorded.read()
+        last = recorded.archive.events[-1]
+        applied = Bookmark(log=client.store.identity, position=5, hash=last.hash)
         if broken:
             # What the store has applied is taken for what its watcher was given.
             monkeypatch.setattr(Event, "bookmark", applied)
@@ -255,14 +192,6 @@ def _bookmark_first(
 # ON CONFLICT DO NOTHING.
 
 
-class DoesNothingOnConflict(Changed):
-    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
-        try:
-            await self._log.append(events, after=after)
-        except HeadMovedError:
-            return  # no row, and no error
-
-
 @broken_or_not
 async def test_on_conflict_do_nothing_is_found(
     postgres_config: Config, monkeypatch: pytest.MonkeyPatch, *, broken: bool
@@ -279,35 +208,6 @@ async def test_on_conflict_do_nothing_is_found(
 
 
 # A retry that does not read back.
-
-
-class RetriesBlindly(Changed):
-    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
-        try:
-            await self._log.append(events, after=after)
-        except InDoubtError:
-            head = await self._log.head()
-            await self._log.append(_stamped_again(events, after, head), after=head)
-
-
-def _stamped_again(
-    events: Sequence[StoredEvent], before: Head, after: Head
-) -> list[StoredEvent]:
-    """Return the same changes as a transaction of its own, after another place."""
-    moved = after.position - before.position
-    previous, tx = after.hash, os.urandom(16).hex()
-    stamped: list[StoredEvent] = []
-    for event in events:
-        fresh = msgspec.structs.replace(
-            event,
-            position=event.position + moved,
-            commit=event.commit + moved,
-            tx=tx,
-            time=after.time + 1,
-        )
-        previous = event_hash(previous, fresh)
-        stamped.append(msgspec.structs.replace(fresh, hash=previous))
-    return stamped
 
 
 @broken_or_not

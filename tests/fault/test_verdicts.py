@@ -24,6 +24,14 @@ pytestmark = pytest.mark.fault
 ZONE = Key(type="Zone", name="west")
 
 
+@pytest.fixture(params=["postgres", "kubernetes"])
+def config(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Return the configuration of a log, in which nobody looks without being asked."""
+    monkeypatch.setattr("evstore.instances.instance.POLL_SECONDS_MIN", 3600.0)
+    found: Config = request.getfixturevalue(f"{request.param}_config")
+    return found
+
+
 @asynccontextmanager
 async def _stores(config: Config) -> AsyncGenerator[tuple[Store, Store]]:
     """Open two stores, of which the second hears of nothing by itself."""
@@ -34,26 +42,26 @@ async def _stores(config: Config) -> AsyncGenerator[tuple[Store, Store]]:
             yield fresh, stale
 
 
-async def test_a_stale_store_creates_what_was_deleted(postgres_config: Config) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+async def test_a_stale_store_creates_what_was_deleted(config: Config) -> None:
+    async with _stores(config) as (fresh, stale):
         await fresh.delete("Zone", "west")
         assert stale.position == 1
         assert (await stale.create("Zone", "west", spec={})).version == 3
-    assert len(await checked_history(postgres_config)) == 3
+    assert len(await checked_history(config)) == 3
 
 
 async def test_a_stale_store_does_not_create_what_exists(
-    postgres_config: Config,
+    config: Config,
 ) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+    async with _stores(config) as (fresh, stale):
         await fresh.create("Zone", "east", spec={})
         with pytest.raises(AlreadyExistsError) as caught:
             await stale.create("Zone", "east", spec={})
         assert caught.value.version == 2
 
 
-async def test_a_stale_store_deletes_what_was_created(postgres_config: Config) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+async def test_a_stale_store_deletes_what_was_created(config: Config) -> None:
+    async with _stores(config) as (fresh, stale):
         await fresh.create("Zone", "east", spec={})
         await stale.delete("Zone", "east")
         with pytest.raises(NotFoundError):
@@ -61,18 +69,18 @@ async def test_a_stale_store_deletes_what_was_created(postgres_config: Config) -
 
 
 async def test_a_stale_store_does_not_delete_what_is_gone(
-    postgres_config: Config,
+    config: Config,
 ) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+    async with _stores(config) as (fresh, stale):
         await fresh.delete("Zone", "west")
         with pytest.raises(NotFoundError):
             await stale.delete("Zone", "west")
 
 
 async def test_an_update_back_to_a_stale_value_is_no_no_op(
-    postgres_config: Config,
+    config: Config,
 ) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+    async with _stores(config) as (fresh, stale):
         await fresh.update(ZONE, spec={"n": 2})
         # The stale store believes that the value is there already.
         assert (await stale.update(ZONE, spec={"n": 1})).version == 3
@@ -80,9 +88,9 @@ async def test_an_update_back_to_a_stale_value_is_no_no_op(
 
 
 async def test_an_update_to_the_value_that_is_there_appends_nothing(
-    postgres_config: Config,
+    config: Config,
 ) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+    async with _stores(config) as (fresh, stale):
         await fresh.update(ZONE, spec={"n": 2})
         same: Resource[Any] = await stale.update(ZONE, spec={"n": 2})
         assert same.version == 2
@@ -90,17 +98,17 @@ async def test_an_update_to_the_value_that_is_there_appends_nothing(
 
 
 async def test_a_stale_store_accepts_a_version_it_has_not_seen(
-    postgres_config: Config,
+    config: Config,
 ) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+    async with _stores(config) as (fresh, stale):
         newer: Resource[Any] = await fresh.update(ZONE, spec={"n": 2})
         assert (await stale.update(newer, spec={"n": 3})).version == 3
 
 
 async def test_a_stale_store_refuses_the_version_that_it_has(
-    postgres_config: Config,
+    config: Config,
 ) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+    async with _stores(config) as (fresh, stale):
         older = await stale.get("Zone", "west")
         await fresh.update(ZONE, spec={"n": 2})
         with pytest.raises(ConflictError) as caught:
@@ -109,9 +117,9 @@ async def test_a_stale_store_refuses_the_version_that_it_has(
 
 
 async def test_an_owner_that_a_stale_store_has_not_seen_is_found(
-    postgres_config: Config,
+    config: Config,
 ) -> None:
-    async with _stores(postgres_config) as (fresh, stale):
+    async with _stores(config) as (fresh, stale):
         owner = await fresh.create("Mesh", "default", spec={})
         await stale.create("Dataplane", "web", mesh="default", spec={}, owner=owner)
         with pytest.raises(NotFoundError):

@@ -93,6 +93,11 @@ class Interference:
         """Let nothing fail any more that was planned."""
         self._plans.clear()
 
+    def release(self) -> None:
+        """Let go on what waits until it is let; what comes later waits again."""
+        self.let.set()
+        self.let = anyio.Event()
+
     def cut_all(self) -> None:
         """Cut off all clients that are connected."""
         for writer in list(self._writers):
@@ -156,8 +161,9 @@ class Interference:
                 writer.close()
                 await writer.wait_closed()
             case Fault.DELIVER_LATE:
+                let = self.let
                 writer.transport.abort()
-                await self.let.wait()
+                await let.wait()
                 await self._ask(request)
                 self.late.set()
             case Fault.STALL:

@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 import evstore
+from events import History, creations
 from evstore import maintenance
+from evstore.log import open_log
 from evstore.log.kubernetes import compaction, feed, objects, snapshots
 from kube.interference import Fault, interference
 from kube.late_writing import writing
@@ -17,6 +19,7 @@ from kube.late_writing import writing
 if TYPE_CHECKING:
     from apiserver import ApiServer
     from evstore.config import Config
+    from evstore.log.kubernetes.shelf import Shelf
 
 
 @pytest.fixture
@@ -69,6 +72,28 @@ async def test_what_it_creates_below_the_floor_is_void_and_it_is_told_the_truth(
     # The next compaction sweeps it up.
     assert (await maintenance.compact(config, keep_events=1)).removed == 2
     assert apiserver.request("GET", f"{path}/{objects.name_of(4)}")[0] == 404
+
+
+async def test_what_reaches_from_below_the_floor_beyond_it_is_void_as_a_whole(
+    config: Config,
+) -> None:
+    async with evstore.open(config) as store:
+        for name in "abcd":
+            await store.create("Mesh", name, spec={})
+        async with open_log(config) as log:
+            first = await log.place(1)
+            assert first is not None
+            assert (await maintenance.compact(config, keep_events=1)).floor == 3
+            # Positions 2 to 5, where only 2 is free.
+            late = creations(History(first), "vwxy")
+            shelf: Shelf = log._shelf  # type: ignore[attr-defined]
+            await shelf.create(late, after=first.hash, log=log.identity)
+        assert (await store.create("Mesh", "e", spec={})).version == 5
+    async with evstore.open(config) as store:
+        assert [each.name for each in (await store.list("Mesh")).items] == list("abcde")
+        assert [event.name async for event in store.events(after=3)] == ["d", "e"]
+    assert (await maintenance.verify(config)).ok
+    assert (await maintenance.compact(config, keep_events=1)).removed == 2
 
 
 async def test_what_it_creates_above_the_floor_is_refused_by_its_name(

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from events import History, create, creations, key, update
-from evstore.errors import DivergedError
+from evstore.errors import CompactedError, DivergedError
 from evstore.log import MemoryLog
 from evstore.model import ANY, Filter
 from evstore.watching.tail import SLICE_EVENTS_MAX, TAIL_BYTES_MAX, Tail
@@ -105,6 +105,30 @@ def test_after_a_divergence_nothing_of_before_is_known(history: History) -> None
     assert tail.position == 3
     assert tail.after(2) is None
     assert tail.after(3) == []
+
+
+def test_a_compaction_is_told_apart_from_a_divergence(history: History) -> None:
+    tail = published(history, [2, 2], events_max=100)
+    begun = tail.generation
+    tail.check_unbroken(begun)
+    tail.compact(9, CompactedError(oldest=8))
+    with pytest.raises(CompactedError, match="begins at position 8") as told:
+        tail.check_unbroken(begun)
+    assert told.value.oldest == 8
+    assert tail.position == 9
+    compacted = tail.generation
+    tail.check_unbroken(compacted)
+    tail.diverge(7)
+    # Who began before both has also read what may never have been.
+    for generation in (begun, compacted):
+        with pytest.raises(DivergedError):
+            tail.check_unbroken(generation)
+    diverged = tail.generation
+    tail.compact(12, CompactedError(oldest=11))
+    with pytest.raises(DivergedError):
+        tail.check_unbroken(compacted)
+    with pytest.raises(CompactedError):
+        tail.check_unbroken(diverged)
 
 
 async def test_what_is_published_wakes_all_who_wait(history: History) -> None:

@@ -36,8 +36,8 @@ from .heartbeats import Heartbeats
 from .leases import Leases
 from .shelf import Shelf
 from .snapshots import Snapshots
-from .turns import Queue, Turn
-from .writer import Writer
+from .turns import Queue
+from .writer import Turn, Writer
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -124,9 +124,9 @@ class KubernetesLog:
         self._clock = clock
         self._watches = watches
         self._connected = False
-        self._writer = Writer(shelf, feed, tasks)
         leases = Leases(client)
         self._queue = Queue(leases, TURNS, seconds=client.seconds)
+        self._writer = Writer(shelf, feed, self._queue, tasks)
         self._heartbeats = Heartbeats(leases, clock.now)
         self._snapshots = Snapshots(
             client, shelf, feed, leases, self._heartbeats, clock.now
@@ -199,7 +199,7 @@ class KubernetesLog:
     async def turn(self, after: Head) -> AsyncGenerator[Turn]:
         """Wait in a fair queue for the right to append next, and read what is new."""
         async with self._queue.turn():
-            yield Turn(self, await self.read_on(after))
+            yield Turn(self, self._writer, await self.read_on(after))
 
     # Reading: the copy, after a look at whether it is all there is.
 

@@ -6,7 +6,7 @@ aiohttp session as they are, without its models.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import aiohttp
@@ -278,7 +278,11 @@ class Client:
         )
         try:
             asked = _Request("GET", path, query, accept=accept)
-            async with await self._begin(asked, limits) as reply:
+            request = await self._begin(asked, limits)
+            async with AsyncExitStack() as stack:
+                # A watch may be silent for long, but not before it has begun.
+                with anyio.fail_after(self.seconds):
+                    reply = await stack.enter_async_context(request)
                 if reply.status == UNAUTHORIZED:
                     await self.renew()
                 if reply.status not in OK:
@@ -288,7 +292,8 @@ class Client:
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             self._check_runtime(error)
             self.failures += 1
-            message = f"the watch of the API server {self.address} broke off: {error}"
+            what = f"the watch of the API server {self.address}"
+            message = f"{what} broke off: {_words(error)}"
             raise UnavailableError(message) from error
 
     @property

@@ -4,6 +4,10 @@ An annotation of the lease lists who waits, first come, first served; the first 
 turn. Each change of the list is made to the list as it was read. Who stands first for
 too long without any change is left out by those who wait: it may be gone. What it then
 still appends is refused or not by the position alone, as ever.
+
+Who appends without a turn looks now and then whether somebody waits for one, and takes
+its place in the queue then: else the others, who come by a longer way, might never be
+first.
 """
 
 from __future__ import annotations
@@ -21,10 +25,7 @@ from evstore.errors import StoreError, UnavailableError
 from .leases import KIND_LABEL, Lease, LeaseMeta, Leases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
-
-    from evstore.log.contract import Log
-    from evstore.model import Head, StoredEvent
+    from collections.abc import AsyncGenerator
 
 QUEUE_ANNOTATION: Final = "evstore.dev/queue"
 KIND: Final = "queue"
@@ -41,6 +42,23 @@ class Queue:
         self._name = name
         self._seconds = seconds
         self._own = anyio.Lock()
+        # Who stands first, and since when, as far as we have seen. Kept from one turn to
+        # the next: we may not wait as long for a turn as who stalls is waited for.
+        self._first = ""
+        self._since = 0
+
+    async def look(self) -> bool:
+        """Return whether somebody waits for a turn, and has not stalled.
+
+        Where the cluster does not tell, nobody is waited for.
+        """
+        try:
+            found = await self._leases.get(self._name)
+        except StoreError:
+            return False
+        waiting = [] if found is None else _waiting(found)
+        self._note(waiting)
+        return bool(waiting) and not self._is_stalled()
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
@@ -67,8 +85,6 @@ class Queue:
             raise UnavailableError(message) from None
 
     async def _await_turn(self, ticket: str) -> None:
-        first = ""
-        since = boot_microseconds()
         pause = _PAUSE_SECONDS_MIN
         while True:
             lease = await self._lease()
@@ -79,14 +95,24 @@ class Queue:
                     continue
             if waiting[0] == ticket:
                 return
-            now = boot_microseconds()
-            if waiting[0] != first:
-                first, since, pause = waiting[0], now, _PAUSE_SECONDS_MIN
-            elif now - since > STALLED_SECONDS * 1e6:
+            if self._note(waiting):
+                pause = _PAUSE_SECONDS_MIN
+            elif self._is_stalled():
                 await self._write(lease, waiting[1:])
                 continue
             await anyio.sleep(pause)
             pause = min(pause * 2, _PAUSE_SECONDS_MAX)
+
+    def _note(self, waiting: list[str]) -> bool:
+        """Note who stands first; return whether that is news."""
+        first = waiting[0] if waiting else ""
+        if first == self._first:
+            return False
+        self._first, self._since = first, boot_microseconds()
+        return True
+
+    def _is_stalled(self) -> bool:
+        return boot_microseconds() - self._since > STALLED_SECONDS * 1e6
 
     async def _leave(self, ticket: str) -> None:
         """Let the next one have the turn; who cannot is left out after a while."""
@@ -127,19 +153,3 @@ class Queue:
 
 def _waiting(lease: Lease) -> list[str]:
     return lease.metadata.annotations.get(QUEUE_ANNOTATION, "").split()
-
-
-class Turn:
-    """The right to append next to a log, and what was new in it when that came."""
-
-    def __init__(self, log: Log, following: list[StoredEvent]) -> None:
-        self._log = log
-        self.following = following
-
-    async def read_on(self, after: Head) -> list[StoredEvent]:
-        """Read on from a place."""
-        return await self._log.read_on(after)
-
-    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
-        """Append; the turn ends with its block."""
-        await self._log.append(events, after=after)

@@ -2,17 +2,26 @@
 
 The API server has no order between two requests, so the second of two appends in flight
 is sent when the first stands: never is there an object past the end of the log.
+
+Nor does it know who waits for a turn. So while one append after the other goes without
+a turn, the queue is looked at now and then, beside an append; where somebody waits, the
+next one is refused, as `BusyError`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError
-from evstore.log.failures import AppendError, HeadMovedError, InDoubtError
+from evstore.log.failures import (
+    AppendError,
+    BusyError,
+    HeadMovedError,
+    InDoubtError,
+)
 
 from .answers import LostError
 
@@ -21,10 +30,15 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from evstore.log.contract import Log
     from evstore.model import Head, StoredEvent
 
     from .feed import Feed
     from .shelf import Shelf
+    from .turns import Queue
+
+# After so many appends without a turn the queue is looked at.
+LOOK_APPENDS: Final = 8
 
 
 class _Flight:
@@ -38,14 +52,37 @@ class _Flight:
 class Writer:
     """Appends to the log that a feed follows."""
 
-    def __init__(self, shelf: Shelf, feed: Feed, tasks: TaskGroup) -> None:
+    def __init__(
+        self, shelf: Shelf, feed: Feed, queue: Queue, tasks: TaskGroup
+    ) -> None:
         self._shelf = shelf
         self._feed = feed
+        self._queue = queue
         self._tasks = tasks
         self._last: _Flight | None = None
+        # Appends without a turn since the queue was looked at, and what was seen.
+        self._unlooked = 0
+        self._busy = False
 
     async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
-        """Append; see the log's contract."""
+        """Append without a turn; see the log's contract."""
+        if self._busy:
+            self._busy = await self._queue.look()
+            if self._busy:
+                raise BusyError
+        self._unlooked += 1
+        if self._unlooked >= LOOK_APPENDS:
+            self._unlooked = 0
+            self._tasks.start_soon(self._look)
+        await self.append_in_turn(events, after=after)
+
+    async def _look(self) -> None:
+        self._busy = await self._queue.look()
+
+    async def append_in_turn(
+        self, events: Sequence[StoredEvent], *, after: Head
+    ) -> None:
+        """Append, whoever waits; see the log's contract."""
         if self._feed.head.position < after.position:
             await self._feed.refresh()  # another instance has got further than we
         confirmed = await self._feed.ensure_confirmed()
@@ -118,3 +155,20 @@ class Writer:
         except (AppendError, StoreError) as error:
             return error
         return None
+
+
+class Turn:
+    """The right to append next to a log, and what was new in it when that came."""
+
+    def __init__(self, log: Log, writer: Writer, following: list[StoredEvent]) -> None:
+        self._log = log
+        self._writer = writer
+        self.following = following
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Read on from a place."""
+        return await self._log.read_on(after)
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Append; the turn ends with its block."""
+        await self._writer.append_in_turn(events, after=after)

@@ -16,8 +16,10 @@ from events import (
     update,
 )
 from evstore.codec import event_hash
+from evstore.folds.projections import Projections
 from evstore.model import Filter, StoredEvent
 
+from .archive import Archive
 from .checker import check
 from .records import (
     CREATE,
@@ -27,6 +29,7 @@ from .records import (
     Asked,
     Change,
     Ended,
+    Folded,
     Got,
     History,
     Marked,
@@ -70,6 +73,10 @@ class Case:
         log.transaction(delete(B), reason="w-5")
         self.events: list[StoredEvent] = log.events
         self.log = log
+        # As it was read: first all, then what was left after a compaction.
+        self.archive = Archive()
+        self.archive.add(0, self.events)
+        self.archive.add(2, self.events[2:])
         self.writes: list[Record] = [
             Opening(at=1),
             *write(1, 10, "w-1", Change(CREATE, A), told=[1]),
@@ -123,7 +130,17 @@ class Case:
             History("reader", self.reads),
             History("watcher", self.watches),
         ]
-        return {violation.rule for violation in check(GENESIS, self.events, histories)}
+        found = self.archive.violations + check(
+            GENESIS, self.events, histories, floor=self.archive.floor
+        )
+        return {violation.rule for violation in found}
+
+    def fold(self, position: int) -> None:
+        """Record a right state of the reader's at a position."""
+        projections = Projections(GENESIS)
+        projections.apply(self.events[:position])
+        digest = projections.resources.digest().hex()
+        self.reads.append(Folded(position=position, digest=digest))
 
     def rechain(self) -> None:
         """Make the hashes right again after the events were changed."""

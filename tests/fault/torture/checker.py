@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .call_rules import check_reads, check_verdicts
 from .evidence import Evidence
 from .log_rules import check_log
+from .state_rules import check_states
 from .watch_rules import check_watches
 from .write_rules import check_writes
 
@@ -27,18 +28,26 @@ if TYPE_CHECKING:
 
 
 def check(
-    genesis: Head, events: Sequence[StoredEvent], histories: Sequence[History]
+    genesis: Head,
+    events: Sequence[StoredEvent],
+    histories: Sequence[History],
+    *,
+    floor: int = 0,
 ) -> list[Violation]:
     """Return everything that is wrong.
 
-    `events` is the whole log as it is at the end. The histories are of all who wrote to
-    it, those of one process in the order of its lives.
+    `events` is the whole log as it is at the end, with what was compacted meanwhile, up
+    to `floor`. The histories are of all who wrote to it, those of one process in the
+    order of its lives.
     """
-    evidence = Evidence(genesis, events, histories)
+    evidence = Evidence(genesis, events, histories, floor=floor)
+    broken = list(check_log(evidence))
     return [
-        *check_log(evidence),
+        *broken,
         *check_writes(evidence),
         *check_verdicts(evidence),
         *check_reads(evidence),
         *check_watches(evidence),
+        # A log that is broken cannot be folded.
+        *([] if broken else check_states(evidence)),
     ]

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+import evstore
 from evstore import Bookmark
 from evstore.clock import boot_microseconds
 from evstore.errors import (
     AlreadyExistsError,
+    CompactedError,
     ConflictError,
     DivergedError,
     NotFoundError,
@@ -29,6 +31,7 @@ from .records import (
     Asked,
     Change,
     Ended,
+    Folded,
     Got,
     Marked,
     Reading,
@@ -58,7 +61,8 @@ class Client:
     """Writes to a store and reads from it; every call is recorded before and after.
 
     A write with a request id that ends without an outcome, or cannot reach the log, is
-    asked for again under the same id until it has one, `attempts` times at most.
+    asked for again under the same id until it has one, `attempts` times at most, and
+    not once it is `over`.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Client:
         self.store = store
         self.record = record
         self.session = session
+        self.over = False
         self._ids = count(1)
 
     def token(self) -> str:
@@ -162,6 +167,8 @@ class Client:
                 return True
             if isinstance(outcome, Refused) and outcome.error != _UNAVAILABLE:
                 return False
+            if self.over:
+                return False
             patience = None
             await anyio.sleep(PAUSE_SECONDS)
         return False
@@ -184,6 +191,11 @@ class Client:
         return Told(id=id_, at=_now(), versions=versions)
 
     # Reads.
+
+    def fold(self) -> None:
+        """Record what the store has folded the log to."""
+        digest = self.store.digest().hex()
+        self.record(Folded(position=self.store.position, digest=digest))
 
     async def get(self, key: Key, *, consistent: bool = False) -> Resource[Any] | None:
         """Return a resource; None where there is none, or nobody knows."""
@@ -233,16 +245,16 @@ class Watcher:
 
     async def follow(self, until: Callable[[Event], bool]) -> None:
         """Follow until an event that was waited for has come."""
-        diverged = False
+        lost = False
         while True:
             try:
-                if diverged:
+                if lost:
                     await self._list()
-                    diverged = False
+                    lost = False
                 if await self.watch(until):
                     return
-            except DivergedError:
-                diverged = True
+            except (DivergedError, CompactedError):
+                lost = True
             except StoreError:
                 pass
             await anyio.sleep(PAUSE_SECONDS)
@@ -316,7 +328,7 @@ class Watcher:
         )
 
     async def _list(self) -> None:
-        """Begin again from a listing, as a client must when the log has diverged."""
+        """Begin again from a listing, as a client must where it cannot go on."""
         page = await self._store.list(self._where.type or "Mesh", consistent=True)
         self.place = page.position
 
@@ -332,7 +344,9 @@ def _position(place: int | Bookmark | None) -> int:
 
 
 def _name(error: StoreError) -> str:
-    return type(error).__name__
+    """Return the public error that it is, which may be one of its bases."""
+    bases = (each.__name__ for each in type(error).__mro__)
+    return next(name for name in bases if name in evstore.__all__)
 
 
 _UNAVAILABLE: Final = UnavailableError.__name__

@@ -55,6 +55,9 @@ class Rule(enum.StrEnum):
     INITIAL = "a watch did not begin with exactly what existed"
     AHEAD = "a bookmark was ahead of what had been given"
     SKIPPED = "a watch was resumed beyond what it had given"
+    COMPACTED = "a watch was told of a compaction that has not come so far"
+    VANISHED = "an event that was in the log is not there any more, or is another"
+    STATE = "a state is not what the log comes to"
 
 
 class Violation(NamedTuple):
@@ -130,10 +133,13 @@ class Evidence:
         genesis: Head,
         events: Sequence[StoredEvent],
         histories: Sequence[History],
+        *,
+        floor: int = 0,
     ) -> None:
         self.genesis = genesis
         self.events = events
         self.histories = histories
+        self.floor = floor
         self.positions = [event.position for event in events]
         self.transactions = [
             list(group) for _, group in groupby(events, lambda event: event.commit)

@@ -1,13 +1,10 @@
-"""What is done to the instances, the server and the wires between them."""
+"""What is done to the instances, a database and the wires between them."""
 
 from __future__ import annotations
 
-import os
-import signal
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -17,22 +14,20 @@ from anyio import to_thread
 from fault.history import superuser, value
 from fault.proxy import Fault
 
+from .assignment import Database
 from .disk import Disk
+from .ground import Victims, stopped
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from evstore.config import Config
     from evstore.embedded import EmbeddedServer
+    from fault.proxy import Proxy
 
-    from .instances import Instance
-
-    # Says to whom, and for how long; None where it found nobody to strike.
-    Strike = Callable[["Victims"], Awaitable[str | None]]
+    from .ground import Strike
 
 _SEARCH_SECONDS: Final = 2.0
-_LONG_STALLS: Final = 0.15
 _LOCK_HOLDER: Final = """
     SELECT max(pid) FROM pg_locks
     WHERE locktype = 'advisory' AND (classid, objid) = (1702261620, 1)
@@ -49,24 +44,35 @@ _TERMINATE: Final = """
 
 
 @dataclass
-class Victims:
-    """All that can be hurt, and the dice."""
+class ProxyWay:
+    """A proxy between an instance and the server."""
+
+    proxy: Proxy
+
+    @property
+    def place(self) -> Database:
+        postgres = self.proxy.config.postgres
+        return Database(
+            host=postgres.host,
+            port=postgres.port,
+            user=postgres.user,
+            db_name=postgres.db_name,
+        )
+
+    def forget(self) -> None:
+        self.proxy.requests.clear()
+
+
+@dataclass
+class DatabaseVictims(Victims[ProxyWay]):
+    """And the server with its disk."""
 
     server: EmbeddedServer
     config: Config
-    instances: list[Instance]
     disk: Disk | str
-    chance: random.Random
-    stall_seconds_max: float
-
-    def an_instance(self) -> Instance:
-        return self.chance.choice(self.instances)
-
-    def seconds(self, least: float, most: float) -> float:
-        return self.chance.uniform(least, most)
 
 
-async def terminate_sessions(victims: Victims) -> str:
+async def terminate_sessions(victims: DatabaseVictims) -> str:
     """End sessions at the server: those that write, listen or read, or all."""
     purpose = victims.chance.choice(["writer", "listener", "reader", ""])
     async with superuser(victims.config) as admin:
@@ -74,14 +80,14 @@ async def terminate_sessions(victims: Victims) -> str:
     return f"{ended} sessions ({purpose or 'all'})"
 
 
-async def kill_instance(victims: Victims) -> str:
+async def kill_instance(victims: DatabaseVictims) -> str:
     """End an instance by SIGKILL."""
     instance = victims.an_instance()
     instance.kill()
     return instance.name
 
 
-async def crash_server(victims: Victims) -> str:
+async def crash_server(victims: DatabaseVictims) -> str:
     """End all of the server's processes by SIGKILL, and start it again."""
     await to_thread.run_sync(victims.server.kill)
     down = victims.seconds(0.0, 0.5)
@@ -90,9 +96,9 @@ async def crash_server(victims: Victims) -> str:
     return f"down for {down:.1f} s"
 
 
-async def stall_instance(victims: Victims) -> str | None:
+async def stall_instance(victims: DatabaseVictims) -> str | None:
     """Stop an instance that holds the turn to append, for a while."""
-    seconds = _stall_seconds(victims)
+    seconds = victims.stall_seconds()
     async with superuser(victims.config) as admin:
         with anyio.move_on_after(_SEARCH_SECONDS):
             while True:
@@ -101,7 +107,7 @@ async def stall_instance(victims: Victims) -> str | None:
                 pid = instance.pid
                 if pid is None:
                     continue
-                async with _stopped(pid, seconds):
+                async with stopped(pid, seconds):
                     # The turn comes to it, if it was waiting; and then stays.
                     await anyio.sleep(0.02)
                     holder = await value(admin, _LOCK_HOLDER)
@@ -113,28 +119,21 @@ async def stall_instance(victims: Victims) -> str | None:
     return None
 
 
-async def stall_server_process(victims: Victims) -> str | None:
+async def stall_server_process(victims: DatabaseVictims) -> str | None:
     """Stop the server's process that holds the turn to append, for a while."""
-    seconds = _stall_seconds(victims)
+    seconds = victims.stall_seconds()
     async with superuser(victims.config) as admin:
         with anyio.move_on_after(_SEARCH_SECONDS):
             while True:
                 holder = await value(admin, _LOCK_HOLDER)
                 if holder is not None:
-                    async with _stopped(holder, seconds):
+                    async with stopped(holder, seconds):
                         await anyio.sleep(seconds)
                         return f"process {holder} for {seconds:.1f} s"
     return None
 
 
-def _stall_seconds(victims: Victims) -> float:
-    """Return how long to stall: mostly short, seldom as long as may be."""
-    if victims.chance.random() < _LONG_STALLS:
-        return victims.stall_seconds_max
-    return victims.seconds(0.2, 1.0)
-
-
-async def drop_notifications(victims: Victims) -> str:
+async def drop_notifications(victims: DatabaseVictims) -> str:
     """Have the server notify nobody, for a while."""
     seconds = victims.seconds(0.4, 1.2)
     async with silence(victims.config):
@@ -160,7 +159,7 @@ async def silence(config: Config) -> AsyncGenerator[None]:
                 await admin.execute(definition.encode())
 
 
-async def fill_disk(victims: Victims) -> str:
+async def fill_disk(victims: DatabaseVictims) -> str:
     """Let the server's disk be full, for a while."""
     assert isinstance(victims.disk, Disk)
     seconds = victims.seconds(0.4, 1.2)
@@ -177,16 +176,16 @@ async def fill_disk(victims: Victims) -> str:
     return f"for {seconds:.1f} s; the server had to be started again"
 
 
-async def cut_all(victims: Victims) -> str:
+async def cut_all(victims: DatabaseVictims) -> str:
     """Cut an instance off, on all of its connections."""
     instance = victims.an_instance()
-    instance.proxy.cut_all()
+    instance.way.proxy.cut_all()
     return instance.name
 
 
-async def cut(fault: Fault, victims: Victims) -> str | None:
+async def cut(fault: Fault, victims: DatabaseVictims) -> str | None:
     """Cut an instance off while it appends, before or after the server has got it."""
-    proxy = victims.an_instance().proxy
+    proxy = victims.an_instance().way.proxy
     struck = proxy.once(fault, lambda request: request.is_append or request.is_commit)
     with anyio.move_on_after(_SEARCH_SECONDS):
         await struck.wait()
@@ -199,9 +198,9 @@ async def cut(fault: Fault, victims: Victims) -> str | None:
 _HELD: Final = {Fault.DELIVER_LATE, Fault.STALL, Fault.STALL_ANSWER}
 
 
-def faults(victims: Victims) -> dict[str, Strike]:
+def faults(victims: DatabaseVictims) -> dict[str, Strike]:
     """Return what can be done here, by name."""
-    found: dict[str, Strike] = {
+    found: dict[str, Callable[[DatabaseVictims], Awaitable[str | None]]] = {
         "sessions terminated": terminate_sessions,
         "instance killed": kill_instance,
         "server killed": crash_server,
@@ -218,27 +217,7 @@ def faults(victims: Victims) -> dict[str, Strike]:
     }
     if isinstance(victims.disk, Disk):
         found["disk full"] = fill_disk
-    return found
-
-
-@asynccontextmanager
-async def _stopped(pid: int, seconds: float) -> AsyncGenerator[None]:
-    """Stop a process, and let it go on for certain, whatever becomes of us."""
-    script = f"sleep {seconds + 2}; kill -CONT {pid}"
-    guard = await anyio.open_process(
-        ["/bin/sh", "-c", script], stdin=DEVNULL, start_new_session=True
-    )
-    try:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-        yield
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-        with anyio.CancelScope(shield=True):
-            with suppress(ProcessLookupError):
-                os.killpg(guard.pid, signal.SIGKILL)
-            await guard.aclose()
+    return {name: partial(strike, victims) for name, strike in found.items()}
 
 
 async def _answers(config: Config) -> bool:

@@ -8,7 +8,7 @@ import sys
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic
 
 import anyio
 import msgspec
@@ -16,26 +16,26 @@ from anyio.streams.text import TextReceiveStream
 
 from fault.history import until
 
-from .worker import OPEN, QUIET, UNAVAILABLE, Assignment
+from .ground import WayT
+from .worker import OPEN, QUIET, UNAVAILABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from anyio.abc import Process
 
-    from fault.proxy import Proxy
-
+    from .assignment import Assignment
 _TESTS: Final = Path(__file__).parents[2]
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 RESTART_SECONDS: Final = 0.2
 
 
-class Instance:
-    """One instance of a control plane, in a process of its own behind its own proxy."""
+class Instance(Generic[WayT]):
+    """One instance of a control plane, in a process of its own with its own way."""
 
-    def __init__(self, assignment: Assignment, proxy: Proxy) -> None:
+    def __init__(self, assignment: Assignment, way: WayT) -> None:
         self.name: Final = assignment.name
-        self.proxy: Final = proxy
+        self.way: Final = way
         self.lives = 0
         self._assignment = assignment
         self._process: Process | None = None
@@ -93,7 +93,7 @@ class Instance:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=errors,
-                env=os.environ | {"PYTHONPATH": str(_TESTS)},
+                env=os.environ | {"PYTHONPATH": _python_path()},
                 start_new_session=True,
             )
         try:
@@ -129,3 +129,8 @@ class Instance:
 
     def _last_words(self) -> str:
         return self._errors.read_text(errors="replace")[-4000:]
+
+
+def _python_path() -> str:
+    """Return where a process finds these tests, and all that this one was told of."""
+    return os.pathsep.join([str(_TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -99,6 +99,13 @@ class Got(_Record):
     version: int | None = None
 
 
+class Folded(_Record):
+    """How far a store had folded the log, and the digest of its state there."""
+
+    position: int
+    digest: str
+
+
 class Watching(_Record):
     """A watcher begins, or goes on in another session, after a position.
 
@@ -147,6 +154,7 @@ Record = (
     | Unknown
     | Reading
     | Got
+    | Folded
     | Watching
     | Seen
     | Marked

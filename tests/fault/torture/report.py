@@ -18,7 +18,11 @@ def report(run: Run) -> str:
         f"{run.seconds:.0f} s, seed {run.seed}: {run.events} positions,"
         f" {run.watched} events seen by watchers"
     )
-    lines = [*_faults(run), "", *_instances(run), "", total, *_verdict(run)]
+    broken_off = ", ".join(f"{n} {name}" for name, n in run.broken_off.most_common())
+    watches = f"watches that broke off and were resumed: {broken_off or 'none'}"
+    lines = [*_faults(run), "", *_instances(run), "", total]
+    lines += [f"compacted up to position {run.floor}"] if run.floor else []
+    lines += [watches, *_verdict(run)]
     return "\n".join(lines)
 
 

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 import evstore
+from evstore import maintenance
 from evstore.clock import boot_microseconds
-from evstore.embedded import EmbeddedServer
-from evstore.log import open_log
-from evstore.maintenance import migrate_up
-from fault.proxy import open_proxy
 
+from .assignment import HOT, Assignment
 from .checker import check
 from .client import Client
-from .disk import own_disk
-from .faults import Victims, faults
+from .evidence import Rule, Violation
+from .ground import LONG_SECONDS, Victims, WayT
 from .instances import Instance
+from .on_cluster import cluster_ground
+from .on_database import database_ground
 from .records import (
     Asked,
+    Ended,
     History,
     Opening,
     Refused,
@@ -32,20 +33,19 @@ from .records import (
     Unknown,
     read_history,
 )
-from .worker import HOT, INSTANCES, LAST_TOKEN, Assignment
+from .worker import INSTANCES, LAST_TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
     from pathlib import Path
 
     from evstore.config import Config
-    from evstore.model import Head, StoredEvent
 
-    from .evidence import Violation
+    from .archive import Archive
+    from .ground import Ground
 
-LONG_SECONDS: Final = 60.0
-END_SECONDS: Final = 90.0
-_SETTINGS: Final = {"max_connections": "60", "max_wal_size": "128MB"}
+END_SECONDS: Final = 120.0
+GROUNDS: Final = {"postgres": database_ground, "kubernetes": cluster_ground}
 
 
 @dataclass
@@ -68,7 +68,9 @@ class Run:
     not_possible: list[str] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
     events: int = 0
+    floor: int = 0
     watched: int = 0
+    broken_off: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
 
     @property
@@ -78,61 +80,62 @@ class Run:
 
 
 async def torture(
-    server_folder: Path, histories: Path, *, seconds: float, seed: int
+    server_folder: Path,
+    histories: Path,
+    *,
+    seconds: float,
+    seed: int,
+    store: str = "postgres",
 ) -> Run:
     """Torture a server of its own for so long; every fault strikes at least once.
 
     Both folders are empty; what the clients have written down stays in `histories`. The
     seed decides which faults come, in which order, and what the instances ask for. When
-    each of that happens is up to the machine.
+    each of that happens is up to the machine. `store` is one of `GROUNDS`.
     """
     run = Run(seed)
-    with own_disk(server_folder) as disk:
-        if isinstance(disk, str):
-            run.not_possible.append(f"disk full: {disk}")
-        with EmbeddedServer(server_folder, settings=_SETTINGS) as server:
-            config = server.config()
-            await migrate_up(config)
-            last = History("end")
-            async with _instances(config, histories, seed) as instances:
-                victims = Victims(
-                    server=server,
-                    config=config,
-                    instances=instances,
-                    disk=disk,
-                    chance=random.Random(seed),
-                    # Longer than the server's own time-outs, if there is time.
-                    stall_seconds_max=7.0 if seconds >= LONG_SECONDS else 1.0,
-                )
-                began = anyio.current_time()
-                await _strike(victims, run, seconds)
-                await _finish(config, instances, last)
-                run.seconds = anyio.current_time() - began
-            genesis, events = await read_log(config)
-    _judge(run, histories, last, genesis, events)
+    last = History("end")
+    async with GROUNDS[store](server_folder) as ground:
+        run.not_possible = ground.not_possible
+        async with _instances(ground, histories, seed) as instances:
+            victims = Victims(
+                instances=instances,
+                chance=random.Random(seed),
+                stall_seconds_max=(
+                    ground.stall_seconds_long if seconds >= LONG_SECONDS else 1.0
+                ),
+            )
+            began = anyio.current_time()
+            await _strike(ground, victims, run, seconds)
+            await _finish(ground.config, instances, last)
+            run.seconds = anyio.current_time() - began
+        run.violations = await ground.conclude()
+        proof = await maintenance.verify(ground.config)
+        run.violations += [
+            Violation(Rule.CHAIN, "verified at the end", each.text)
+            for each in proof.findings
+        ]
+    _judge(run, histories, last, ground.archive)
     return run
 
 
 @asynccontextmanager
 async def _instances(
-    config: Config, histories: Path, seed: int
-) -> AsyncGenerator[list[Instance]]:
+    ground: Ground[WayT], histories: Path, seed: int
+) -> AsyncGenerator[list[Instance[WayT]]]:
     async with AsyncExitStack() as stack:
-        instances: list[Instance] = []
+        instances: list[Instance[WayT]] = []
         for number in range(INSTANCES):
-            proxy = await stack.enter_async_context(open_proxy(config))
-            postgres = proxy.config.postgres
+            way = await stack.enter_async_context(ground.way(number))
             assignment = Assignment(
-                host=postgres.host,
-                port=postgres.port,
-                user=postgres.user,
-                db_name=postgres.db_name,
+                place=way.place,
+                patience=ground.patience,
                 number=number,
                 life=0,
                 seed=seed,
                 folder=str(histories),
             )
-            instances.append(Instance(assignment, proxy))
+            instances.append(Instance(assignment, way))
         async with anyio.create_task_group() as tasks:
             for instance in instances:
                 tasks.start_soon(instance.run)
@@ -147,10 +150,12 @@ async def _instances(
                 tasks.cancel_scope.cancel()
 
 
-async def _strike(victims: Victims, run: Run, seconds: float) -> None:
+async def _strike(
+    ground: Ground[WayT], victims: Victims[WayT], run: Run, seconds: float
+) -> None:
     """Strike with one fault after the other, each equally often."""
     began = anyio.current_time()
-    possible = faults(victims)
+    possible = ground.faults(victims)
     pause = 1.0 if seconds >= LONG_SECONDS else 0.3
     while True:
         for name in victims.chance.sample(list(possible), len(possible)):
@@ -158,40 +163,43 @@ async def _strike(victims: Victims, run: Run, seconds: float) -> None:
             at = anyio.current_time() - began
             if run.faults and len(run.faults) >= len(possible) and at > seconds:
                 return
-            run.faults.append((at, name, await possible[name](victims)))
+            run.faults.append((at, name, await possible[name]()))
             for instance in victims.instances:
-                instance.proxy.requests.clear()  # a long run makes millions
+                instance.way.forget()
 
 
-async def _finish(config: Config, instances: list[Instance], last: History) -> None:
+async def _finish(
+    config: Config, instances: list[Instance[WayT]], last: History
+) -> None:
     """Have everybody stop writing; then write what all watchers wait for."""
-    for instance in instances:
-        await instance.stop_writing()
+    async with anyio.create_task_group() as tasks:
+        for instance in instances:
+            tasks.start_soon(instance.stop_writing)
     last.records.append(Opening(at=boot_microseconds()))
     async with evstore.open(config) as store:
         client = Client(store, last.records.append, session=last.session)
         assert await client.upsert(HOT[0], token=LAST_TOKEN)
+        client.fold()
 
 
-async def read_log(config: Config) -> tuple[Head, list[StoredEvent]]:
-    """Return the place before the first event, and all events."""
-    async with open_log(config) as log:
-        return log.genesis, [each async for chunk in log.read() for each in chunk]
-
-
-def _judge(
-    run: Run,
-    folder: Path,
-    last: History,
-    genesis: Head,
-    events: list[StoredEvent],
-) -> None:
+def _judge(run: Run, folder: Path, last: History, archive: Archive) -> None:
     """Add to a run what came of it."""
     lives = [read_history(path) for path in sorted(folder.glob("*.jsonl"))]
-    run.events = len(events)
+    run.events = len(archive.events)
+    run.floor = archive.floor
     run.tallies = _tallies(lives)
     run.watched = sum(isinstance(each, Seen) for life in lives for each in life.records)
-    run.violations = check(genesis, events, [*lives, last])
+    run.broken_off = Counter(
+        each.error
+        for life in lives
+        for each in life.records
+        if isinstance(each, Ended) and each.error
+    )
+    assert archive.genesis is not None, "the log was read at the end"
+    run.violations += archive.violations
+    run.violations += check(
+        archive.genesis, archive.events, [*lives, last], floor=archive.floor
+    )
 
 
 def _tallies(lives: list[History]) -> list[Tally]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from evstore.errors import DivergedError
+from evstore.errors import CompactedError, DivergedError
 from evstore.model import Operation
 
 from .evidence import Rule, Violation
@@ -15,6 +15,7 @@ from .records import Ended, Marked, Seen, Watching
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from evstore.errors import StoreError
     from evstore.model import StoredEvent
 
     from .evidence import Evidence
@@ -45,8 +46,16 @@ class _Watch:
         )
 
     @property
-    def diverged(self) -> bool:
-        return self.ended is not None and self.ended.error == DivergedError.__name__
+    def compacted(self) -> bool:
+        return self._ended_by(CompactedError)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the watcher goes on where it stood, and not from a listing."""
+        return not self.compacted and not self._ended_by(DivergedError)
+
+    def _ended_by(self, error: type[StoreError]) -> bool:
+        return self.ended is not None and self.ended.error == error.__name__
 
 
 def check_watches(evidence: Evidence) -> Iterator[Violation]:
@@ -56,7 +65,10 @@ def check_watches(evidence: Evidence) -> Iterator[Violation]:
         for watch in watches:
             if not watch.unbegun:
                 yield from _given(evidence, watch)
-            if before is not None and not before.diverged and not watch.begun.initial:
+            if watch.compacted and watch.delivered >= evidence.floor:
+                what = f"at {watch.delivered}, the floor is {evidence.floor}"
+                yield Violation(Rule.COMPACTED, watch.place, what)
+            if before is not None and before.resumable and not watch.begun.initial:
                 yield from _resumption(evidence, before, watch)
             before = watch
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -19,151 +19,32 @@ import msgspec
 from anyio import to_thread
 
 import evstore
-from evstore import Bookmark
 from evstore.clock import boot_microseconds
-from evstore.config import (
-    Config,
-    EvstoreConfig,
-    Limits,
-    PostgresConfig,
-    StoreType,
-    UpsertConfig,
-)
 from evstore.errors import StoreError
-from evstore.model import ANY, Filter, Key
+from evstore.model import Key
 
+from .assignment import HOT, WATCHED, Assignment, Cluster, Past
 from .client import Client, Watcher
-from .records import (
-    CREATE,
-    UPSERT,
-    Asked,
-    HistoryFile,
-    Marked,
-    Opening,
-    Refused,
-    Seen,
-    Told,
-    read_history,
-)
+from .records import CREATE, UPSERT, Asked, HistoryFile, Opening
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from uuid import UUID
 
     from evstore import Event, Resource, Store
 
     from .records import Record
 
-HOT: Final = [
-    Key(type="Policy", mesh="default", name=f"hot-{number}") for number in range(5)
-]
 LAST_TOKEN: Final = "the end"
-SLOW_SECONDS: Final = 0.3
 INSTANCES: Final = 3
 TASKS: Final = 4
 BURST: Final = 60
 REST_SECONDS: Final = 0.004
 PHASE_MICROSECONDS: Final = 400_000
-FINISH_SECONDS: Final = 30.0
+FINISH_SECONDS: Final = 90.0
+STOP_SECONDS: Final = 10.0
 OPEN: Final = "open"
 QUIET: Final = "quiet"
 UNAVAILABLE: Final = 75
-
-
-class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """What a watcher of each instance follows, and how."""
-
-    where: Filter = ANY
-    marks: bool = False
-    initial: bool = False
-    slow_seconds: float = 0.0
-
-
-WATCHED: Final = {
-    "all": Watched(),
-    "slow": Watched(marks=True, slow_seconds=SLOW_SECONDS),
-    "policies": Watched(where=Filter(type="Policy"), marks=True),
-    "one": Watched(where=Filter(type="Policy", mesh="default", name=HOT[0].name)),
-    "initial": Watched(marks=True, initial=True),
-}
-
-
-class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """What an instance is to do, and how it finds the log."""
-
-    host: str
-    port: int
-    user: str
-    db_name: str
-    number: int
-    life: int
-    seed: int
-    folder: str
-
-    @property
-    def name(self) -> str:
-        return f"instance-{self.number + 1}"
-
-    @property
-    def session(self) -> str:
-        return self.history(self.life).stem
-
-    @property
-    def config(self) -> Config:
-        """Short deadlines and pauses, and a tail that slow watchers fall out of."""
-        return Config(
-            type=StoreType.POSTGRES,
-            postgres=PostgresConfig(
-                host=self.host, port=self.port, user=self.user, db_name=self.db_name
-            ),
-            upsert=UpsertConfig(conflict_retry_base_backoff=0.001),
-            evstore=EvstoreConfig(
-                heartbeat_interval=0.5,
-                limits=Limits(
-                    command_timeout=2.0, append_timeout=1.0, tail_events_max=100
-                ),
-            ),
-        )
-
-    def history(self, life: int) -> Path:
-        """Return the file of one of its lives."""
-        return Path(self.folder) / f"{self.name}.{life:04}.jsonl"
-
-
-class Past:
-    """What an instance's former lives have left: where watchers stood, open requests."""
-
-    def __init__(self, assignment: Assignment) -> None:
-        self.places: dict[str, tuple[int, str]] = {}
-        self.unanswered: dict[str, Asked] = {}
-        for path in map(assignment.history, range(assignment.life)):
-            if path.exists():  # else it was killed before it could write anything
-                self._read(read_history(path).records)
-
-    def place(self, watcher: str, log: UUID) -> int | Bookmark | None:
-        """Return where a watcher goes on."""
-        watched = WATCHED[watcher]
-        if watched.initial:
-            return None  # it begins anew in each life
-        position, digest = self.places.get(watcher, (0, ""))
-        if not watched.marks or not position:
-            return position
-        return Bookmark(log=log, position=position, hash=bytes.fromhex(digest))
-
-    def _read(self, records: list[Record]) -> None:
-        tokens: dict[int, str] = {}
-        for record in records:
-            match record:
-                case Seen() | Marked():
-                    watcher = record.watcher.split("/")[1]
-                    self.places[watcher] = (record.position, record.hash)
-                case Asked(id=id_, token=token, request=True):
-                    self.unanswered[token] = record
-                    tokens[id_] = token
-                case Told(id=id_) | Refused(id=id_):
-                    self.unanswered.pop(tokens.get(id_, ""), None)
-                case _:
-                    pass
 
 
 class Writer:
@@ -267,6 +148,7 @@ class Writer:
 
     async def _look(self) -> None:
         await self._client.get(self._chance.choice(HOT), consistent=True)
+        self._client.fold()
 
     def _name(self) -> Key:
         name = self._client.token().replace(".", "-")
@@ -295,12 +177,14 @@ async def work(
                 for writer in writers:
                     writing.start_soon(writer.run)
                 await stop.wait()
+                client.over = True
                 for writer in writers:
                     writer.over = True
                 for watcher in watchers:
                     watcher.slow_seconds = 0.0
             _say(QUIET)
             tasks.cancel_scope.deadline = anyio.current_time() + FINISH_SECONDS
+        client.fold()
 
 
 def _watchers(
@@ -363,8 +247,37 @@ async def _obey(stop: anyio.Event) -> None:
     os._exit(0)
 
 
+def _stop_before_creating() -> None:
+    """Stop this process before it next creates a change, after a SIGUSR1.
+
+    It knows then where the log ended, and sends its create when it goes on. Where it
+    creates nothing in time, it is not stopped: nobody would let it go on.
+    """
+    from evstore.log.kubernetes.shelf import Shelf  # noqa: PLC0415 - for a cluster only
+
+    create, until = Shelf.create, [0]
+
+    def tell(*_: object) -> None:
+        until[0] = boot_microseconds() + int(STOP_SECONDS * 1e6)
+
+    async def late(self: Shelf, *args: Any, **named: Any) -> Any:
+        if boot_microseconds() < until[0]:
+            until[0] = 0
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return await create(self, *args, **named)
+
+    signal.signal(signal.SIGUSR1, tell)
+    Shelf.create = late  # type: ignore[method-assign]
+
+
 def main() -> None:
     assignment = msgspec.json.decode(sys.stdin.readline(), type=Assignment)
+    if isinstance(assignment.place, Cluster):
+        from evstore.log.kubernetes import feed  # noqa: PLC0415 - for a cluster only
+
+        seconds = assignment.place.confirmed_seconds
+        feed.CONFIRMED_SECONDS_MAX = seconds  # type: ignore[misc]
+        _stop_before_creating()
     anyio.run(_serve, assignment)
     # A thread still waits for the input, and would be waited for.
     os._exit(0)
