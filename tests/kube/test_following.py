@@ -12,8 +12,10 @@ import pytest
 
 import evstore
 from events import History, create, creations, everything, key
+from evstore.errors import SchemaError, UnavailableError
 from evstore.log import open_log
-from evstore.log.kubernetes import feed, shelf
+from evstore.log.kubernetes import follower, shelf
+from fault.history import limited
 from kube.interference import Fault, Interference, Reply
 
 if TYPE_CHECKING:
@@ -109,6 +111,117 @@ async def test_a_watch_whose_beginning_is_forgotten_begins_now_without_a_gap(
     assert all(each.endswith("limit=1") for each in lists)
 
 
+async def test_a_line_that_is_too_long_ends_the_watch_and_no_more(
+    log: Log, other: Log, way: Interference, history: History
+) -> None:
+    """etcd may have been told to take objects of any size, whoever makes them."""
+    await appended(other, history, "a")
+    await heard(log, 1)
+    huge = {"type": "ADDED", "object": {"spec": "x" * 6_000_000}}
+    told = way.plan("GET", WATCH, Reply(200, body=huge))
+    way.cut_all()
+    with anyio.fail_after(SECONDS):
+        await told.wait()
+    await appended(other, history, "b")
+    await heard(log, 2)
+    assert await everything(log) == history.events
+
+
+async def test_a_watch_without_an_answer_holds_no_start_up(
+    config: Config, way: Interference
+) -> None:
+    way.plan("GET", WATCH, Fault.STALL, times=1000)
+    hasty = limited(way.config(config), append_timeout=0.5)
+    with anyio.fail_after(SECONDS):
+        async with open_log(hasty) as log:
+            assert not log.listening
+
+
+async def test_not_every_404_is_the_end_of_the_log(
+    log: Log, other: Log, way: Interference, history: History
+) -> None:
+    """A proxy may say so of anything, and a server that does not know the kind yet."""
+    await appended(other, history, "a")
+    await heard(log, 1)
+    way.plan("GET", WATCH, Fault.STALL, times=1000)
+    way.cut_all()
+    await appended(other, history, "b")
+    second = f"/changes/{2:020}"
+    for body in ("default backend", {"kind": "Status", "reason": "NotFound"}):
+        refused = way.plan("GET", second, Reply(404, body=body))
+        with pytest.raises(SchemaError, match="the cluster has no"):
+            await log.head()
+        assert refused.is_set()
+    assert await log.head() == history.head
+
+
+async def test_objects_that_are_no_changes_of_ours_do_not_end_the_watch(
+    apiserver: ApiServer, config: Config, log: Log, other: Log, history: History
+) -> None:
+    await appended(log, history, "a")
+    path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
+    _, found = apiserver.request("GET", f"{path}/changes/{1:020}")
+    for name in ("somebodys", f"{7:020}"):
+        mine = found | {"metadata": {"name": name}}
+        made = apiserver.create(f"{path}/changes", mine)
+        made["spec"]["summary"] = "another"
+        assert apiserver.request("PUT", f"{path}/changes/{name}", made)[0] == 200
+        assert apiserver.request("DELETE", f"{path}/changes/{name}")[0] == 200
+    feed: Any = other._feed  # type: ignore[attr-defined]
+    upsets = feed._upsets
+    await appended(log, history, "b")
+    await heard(other, 2)
+    assert await everything(other) == history.events
+    # Two were seen to go: nothing else has happened.
+    assert feed._upsets <= upsets + 2
+
+
+async def test_a_change_that_somebody_labels_is_what_it_was(
+    apiserver: ApiServer, config: Config, log: Log, other: Log, history: History
+) -> None:
+    """Its version is then newer than that of what follows it."""
+    for name in "abc":
+        await appended(log, history, name)
+    path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
+    for position in (1, 3):
+        target = f"{path}/changes/{position:020}"
+        _, found = apiserver.request("GET", target)
+        found["metadata"]["labels"] = {"somebodys": "label"}
+        assert apiserver.request("PUT", target, found)[0] == 200
+    async with open_log(config) as opened:
+        assert await everything(opened) == history.events
+        await appended(opened, history, "d")
+    for each in (log, other):
+        await heard(each, 4)
+        assert await everything(each) == history.events
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+async def test_a_chunk_that_is_not_what_was_stored_is_noticed(
+    apiserver: ApiServer, config: Config, log: Log, history: History, damage: str
+) -> None:
+    for number in range(3):
+        blob = Random(number).randbytes(500_000).hex()
+        history.transaction(create(key(f"n{number}"), {"blob": blob}))
+    await log.append(history.events, after=log.genesis)
+    path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
+    _, found = apiserver.request("GET", f"{path}/chunks?limit=1")
+    chunk = found["items"][0]
+    target = f"{path}/chunks/{chunk['metadata']['name']}"
+    if damage == "gone":
+        assert apiserver.request("DELETE", target)[0] == 200
+    else:
+        # Another byte, and still what base64 and compression take.
+        text = chunk["spec"]["payload"]
+        other = "A" if text[5000] != "A" else "B"
+        chunk["spec"]["payload"] = text[:5000] + other + text[5001:]
+        assert apiserver.request("PUT", target, chunk)[0] == 200
+    hasty = limited(config, start_timeout=0.0)
+    with pytest.raises(UnavailableError, match="stored at position 1 cannot be read"):
+        async with open_log(hasty):
+            pass
+
+
 async def test_the_first_list_comes_in_pages(
     config: Config, log: Log, way: Interference, history: History
 ) -> None:
@@ -198,5 +311,5 @@ async def test_large_appends_lie_in_chunks_that_come_back_whole(
 
 
 def test_what_the_watch_relies_on_is_as_long_as_it_says() -> None:
-    assert feed.SILENCE_SECONDS_MAX > 60
-    assert feed.WATCH_SECONDS > feed.SILENCE_SECONDS_MAX
+    assert follower.SILENCE_SECONDS_MAX > 60
+    assert follower.WATCH_SECONDS > follower.SILENCE_SECONDS_MAX

@@ -28,8 +28,10 @@ CHANGES = "/changes"
         (Fault.LOSE_ANSWER, True),
         (Reply(500, body={"kind": "Status", "message": "etcd is gone"}), False),
         (Reply(504, body={"kind": "Status", "message": "timeout"}), False),
+        (Reply(201, body="welcome"), False),
+        (Reply(201, body={"metadata": {"name": "another", "uid": "1"}}), False),
     ],
-    ids=["cut before", "answer lost", "500", "504"],
+    ids=["cut before", "answer lost", "500", "504", "no Change", "another Change"],
 )
 async def test_an_append_without_an_answer_is_in_doubt_and_the_log_tells(
     log: Log, way: Interference, history: History, fault: Fault | Reply, *, there: bool
@@ -80,6 +82,18 @@ async def test_an_append_that_is_broken_off_is_in_doubt(
         await stalled.wait()
         log.abort()
     assert len(errors) == 1
+
+
+async def test_what_a_full_etcd_refuses_is_not_in_doubt(
+    log: Log, way: Interference, history: History
+) -> None:
+    events = creations(history, "a")
+    message = "etcdserver: mvcc: database space exceeded"
+    way.plan("POST", CHANGES, Reply(500, body={"kind": "Status", "message": message}))
+    with pytest.raises(UnavailableError, match=r"etcd is full: .*compact the log"):
+        await log.append(events, after=log.genesis)
+    await log.append(events, after=log.genesis)
+    assert await everything(log) == events
 
 
 @pytest.mark.slow

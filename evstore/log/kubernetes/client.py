@@ -6,24 +6,22 @@ aiohttp session as they are, without its models.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 import anyio
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from evstore.clock import boot_microseconds, to_microseconds
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
-from .access import load_access, proxy_of, tls_context
+from .connection import CONNECT_SECONDS_MAX, LINE_BYTES_MAX, Connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
-
-    from kubernetes_asyncio.client import Configuration
 
     from evstore.config import KubernetesConfig
 
@@ -37,18 +35,21 @@ UNPROCESSABLE: Final = 422
 TOO_MANY: Final = 429
 _OK: Final = range(200, 300)
 _SERVER_FAULT: Final = 500
+# No status tells it, only these words of etcd.
+_FULL: Final = "database space exceeded"
 
-CONNECT_SECONDS_MAX: Final = 5.0
-# A line of a watch is an object; etcd takes none above 1.5 MiB.
-LINE_BYTES_MAX: Final = 2 * 1024 * 1024
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
 _RETRY_SECONDS_DEFAULT: Final = 1.0
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 _VERBS: Final = {"POST": "create", "PUT": "update", "DELETE": "delete", "GET": "get"}
 
 
 class LostError(UnavailableError):
     """No answer came: what was asked for may have been done, now or in a moment."""
+
+
+class _UntrustedError(UnavailableError):
+    """Nothing was sent: one side does not accept the certificates of the other."""
 
 
 class GoneError(Exception):
@@ -63,6 +64,10 @@ class _ListMeta(msgspec.Struct, rename={"token": "continue"}):
     token: str = ""
 
 
+class _Details(msgspec.Struct):
+    name: str = ""
+
+
 class Status(msgspec.Struct):
     """What the API server says when it does not do what was asked."""
 
@@ -70,6 +75,7 @@ class Status(msgspec.Struct):
     reason: str = ""
     code: int = 0
     metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+    details: _Details | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -84,6 +90,16 @@ class Answer(msgspec.Struct, frozen=True):
     def ok(self) -> bool:
         """Whether what was asked for was done."""
         return self.status in _OK
+
+    def lacks(self, name: str) -> bool:
+        """Whether the API server says that there is no object of this name.
+
+        Not every 404 does: there may be no such kind, or no API server.
+        """
+        if self.status != NOT_FOUND:
+            return False
+        details = self.explanation().details
+        return details is not None and details.name == name
 
     def explanation(self) -> Status:
         """Return the Status that the body holds, if it is one."""
@@ -115,11 +131,7 @@ class Client:
         self._config = config
         self.seconds: Final = seconds
         self._measure = measure
-        self._access: Configuration | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._proxy: str | None = None
-        self._opening = anyio.Lock()
-        self._closed = False
+        self._connection = Connection(config)
         self._under_way: set[anyio.CancelScope] = set()
         self.failures = 0
 
@@ -127,6 +139,11 @@ class Client:
     def namespace(self) -> str:
         """The namespace that holds the log."""
         return self._config.system_namespace
+
+    @property
+    def address(self) -> str:
+        """Where the server is, as far as is known."""
+        return self._connection.address
 
     @property
     def under_way(self) -> int:
@@ -138,23 +155,9 @@ class Client:
 
         Raises:
             ConfigError: that cannot be known from the settings.
+            UnavailableError: the credentials did not come in time.
         """
-        async with self._opening:
-            if self._closed:
-                message = "the log is closed"
-                raise UnavailableError(message)
-            if self._session is None:
-                self._access = await load_access(self._config)
-                self._proxy = proxy_of(self._access)
-                self._session = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(ssl=tls_context(self._access)),
-                    read_bufsize=LINE_BYTES_MAX,
-                )
-
-    async def renew(self) -> None:
-        """Read the credentials again: tokens change while instances run."""
-        async with self._opening:
-            self._access = await load_access(self._config)
+        await self._connection.open()
 
     def abort(self) -> None:
         """Break off what is under way; the server may still do it."""
@@ -163,14 +166,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        async with self._opening:
-            self._closed = True
-            session, self._session = self._session, None
-            if session is not None:
-                if session.connector is not None:
-                    # Without a farewell, which could take as long as the server likes.
-                    await session.connector.close(abort_ssl=True)
-                await session.close()
+        await self._connection.aclose()
 
     async def request(
         self,
@@ -179,7 +175,7 @@ class Client:
         *,
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
-        accept: str = _JSON,
+        accept: str = JSON,
     ) -> Answer:
         """Ask, and return the answer, whatever it is but for want of the server.
 
@@ -211,18 +207,29 @@ class Client:
     ) -> Answer:
         renewed = False
         while True:
-            answer, headers = await self._exchange(method, path, query, body, accept)
+            readings = self._connection.readings
+            try:
+                answer, headers = await self._exchange(
+                    method, path, query, body, accept
+                )
+            except _UntrustedError:
+                # Nothing was sent. Perhaps either side has new certificates.
+                if renewed or not readings:
+                    raise
+                renewed = True
+                await self._connection.renew(readings)
+                continue
             if answer.status == TOO_MANY:
                 await self._hold_back(headers)
             elif answer.status == UNAUTHORIZED and not renewed:
                 renewed = True
-                await self.renew()
+                await self._connection.renew(readings)
             elif answer.status == FORBIDDEN and not await self._is_ready():
                 # It does not know yet who may do what.
                 message = f"the API server {self.address} is not ready"
                 raise UnavailableError(f"{message}: {answer.explanation().message}")
             elif answer.status >= _SERVER_FAULT:
-                raise self._lost(f"failed: {answer.explanation().message}")
+                raise self._failed(answer.explanation().message)
             else:
                 return answer
 
@@ -250,56 +257,36 @@ class Client:
         accept: str,
     ) -> tuple[Answer, Mapping[str, str]]:
         sent = boot_microseconds()
+        request = await self._connection.begin(
+            method,
+            path,
+            query=query,
+            body=body,
+            headers=_asking(accept),
+            limits=_LIMITS,
+        )
         try:
-            async with await self._begin(method, path, query, body, accept) as reply:
+            async with request as reply:
                 content = await reply.read()
                 self._tell_time(reply.headers, sent)
                 return Answer(reply.status, content, path, method), reply.headers
-        except aiohttp.ClientConnectorError as error:
+        except aiohttp.ClientSSLError as error:
+            self.failures += 1
+            message = f"the API server {self.address} cannot be trusted: {error}"
+            raise _UntrustedError(message) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             self.failures += 1
             message = f"the API server {self.address} cannot be reached: {error}"
             raise UnavailableError(message) from error
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             self._check_runtime(error)
-            raise self._lost(f"did not answer: {_words(error)}") from (error)
+            raise self._lost(f"did not answer: {_words(error)}") from error
 
     def _check_runtime(self, error: Exception) -> None:
         """Raise what is no failure of the connection, but a fault of ours."""
         # aiohttp says so where a session is closed in the middle of a request.
-        if isinstance(error, RuntimeError) and not self._closed:
+        if isinstance(error, RuntimeError) and not self._connection.closed:
             raise error
-
-    async def _begin(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        accept: str,
-        limits: aiohttp.ClientTimeout = _LIMITS,
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        if self._session is None:
-            await self.open()
-        assert self._access is not None
-        assert self._session is not None
-        headers = {"Accept": accept, "Content-Type": _JSON}
-        token = await self._access.get_api_key_with_prefix("BearerToken")
-        if token:
-            headers["Authorization"] = token
-        more: dict[str, Any] = {}
-        if self._access.tls_server_name:
-            more["server_hostname"] = self._access.tls_server_name
-        return self._session.request(
-            method,
-            f"{self._access.host}{path}",
-            params=query,
-            data=body,
-            headers=headers,
-            proxy=self._proxy,
-            timeout=limits,
-            allow_redirects=False,
-            **more,
-        )
 
     def _tell_time(self, headers: Mapping[str, str], sent: int) -> None:
         date = headers.get("Date")
@@ -317,7 +304,7 @@ class Client:
         *,
         query: Mapping[str, str],
         silence: float,
-        accept: str = _JSON,
+        accept: str = JSON,
     ) -> AsyncGenerator[AsyncGenerator[bytes]]:
         """Ask for a watch, and give its lines as they come.
 
@@ -328,27 +315,30 @@ class Client:
         limits = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=silence
         )
-        try:
-            request = await self._begin("GET", path, query, None, accept, limits)
-            async with request as reply:
-                if reply.status == UNAUTHORIZED:
-                    await self.renew()
-                if reply.status not in _OK:
-                    answer = Answer(reply.status, await reply.read(), path, "WATCH")
-                    raise self.refusal(answer)
+        readings = self._connection.readings
+        async with AsyncExitStack() as stack:
+            try:
+                # The answer begins at once, also where nothing is to be told for long.
+                with anyio.fail_after(self.seconds):
+                    request = await self._connection.begin(
+                        *("GET", path),
+                        query=query,
+                        body=None,
+                        headers=_asking(accept),
+                        limits=limits,
+                    )
+                    reply = await stack.enter_async_context(request)
+                    if reply.status not in _OK:
+                        answer = Answer(reply.status, await reply.read(), path, "WATCH")
+                        if reply.status == UNAUTHORIZED:
+                            await self._connection.renew(readings)
+                        raise self.refusal(answer)
                 yield _lines(reply)
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            self._check_runtime(error)
-            self.failures += 1
-            message = f"the watch of the API server {self.address} broke off: {error}"
-            raise UnavailableError(message) from error
-
-    @property
-    def address(self) -> str:
-        """Where the server is, as far as is known."""
-        if self._access is None:
-            return "of the cluster"
-        return self._access.host or ""
+            except (aiohttp.ClientError, OSError, RuntimeError) as error:
+                self._check_runtime(error)
+                self.failures += 1
+                message = f"the watch of the API server {self.address} broke off"
+                raise UnavailableError(f"{message}: {_words(error)}") from error
 
     def refusal(self, answer: Answer) -> Exception:
         """Return what an answer means that nobody expects; nothing was done."""
@@ -396,14 +386,33 @@ class Client:
             f'store.kubernetes: {message}. "evstore migrate manifests" prints the roles'
         )
 
+    def _failed(self, message: str) -> UnavailableError:
+        if _FULL in message:
+            # etcd has refused it, and refuses everything until somebody makes room.
+            advice = "compact the log, and etcd, and defragment it"
+            return UnavailableError(f"etcd is full: {message}. To make room, {advice}")
+        return self._lost(f"failed: {message}")
+
     def _lost(self, what: str) -> LostError:
         self.failures += 1
         return LostError(f"the API server {self.address} {what}")
 
 
 async def _lines(reply: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
-    while line := await reply.content.readline():
+    while True:
+        try:
+            line = await reply.content.readline()
+        except (ValueError, HttpProcessingError) as error:
+            # Not told: it begins with what others have written.
+            message = f"a watch has told of more than {LINE_BYTES_MAX} bytes at once"
+            raise UnavailableError(message) from error
+        if not line:
+            return
         yield line
+
+
+def _asking(accept: str) -> dict[str, str]:
+    return {"Accept": accept, "Content-Type": JSON}
 
 
 def _words(error: Exception) -> str:

@@ -1,0 +1,150 @@
+"""Following the log by watches: they wake, and what they tell is never trusted to be all.
+
+A watch may end, come late, begin at a moment that the server has forgotten, or tell of
+something that others have not seen yet. What follows the head is asked for by its name.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import msgspec
+
+from evstore.errors import StoreError, UnavailableError
+from evstore.log.failures import UnreadableError
+
+from . import objects
+from .client import GONE, Client, GoneError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from anyio.abc import TaskStatus
+
+    from .feed import Feed
+    from .shelf import Shelf
+
+logger = logging.getLogger(__name__)
+
+WATCH_SECONDS: Final = 240
+# Bookmarks come about once a minute where nothing else does.
+SILENCE_SECONDS_MAX: Final = 150.0
+PAUSE_SECONDS_MAX: Final = 5.0
+_PAUSE_SECONDS_MIN: Final = 0.05
+
+
+class _WatchEvent(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _WatchError(msgspec.Struct):
+    code: int = 0
+    message: str = ""
+
+
+_decode_event: Final = msgspec.json.Decoder(_WatchEvent).decode
+_decode_error: Final = msgspec.json.Decoder(_WatchError).decode
+
+
+class Follower:
+    """Keeps a feed up to date with what others append."""
+
+    def __init__(self, client: Client, shelf: Shelf, feed: Feed) -> None:
+        self._client = client
+        self._shelf = shelf
+        self._feed = feed
+        self.watching = False
+        self._started: Callable[[], None] | None = None
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Follow by watches, one after the other, until cancelled.
+
+        It has started when it hears of what is appended, or when it cannot.
+        """
+        self._started = task_status.started
+        version = told = ""
+        pause = _PAUSE_SECONDS_MIN
+        while True:
+            try:
+                version = version or await self._shelf.moment()
+                await self._feed.refresh()
+                async for reached in self._watch(version):
+                    version, pause = reached, _PAUSE_SECONDS_MIN
+            except (
+                GoneError,
+                StoreError,
+                UnreadableError,
+                msgspec.DecodeError,
+            ) as error:
+                # Whatever it was: asking by name leaves no gap.
+                version = ""
+                logger.debug("the watch ended: %s", error)
+                if _is_lasting(error) and str(error) != told:
+                    told = str(error)
+                    logger.warning("cannot watch the log, will try again: %s", told)
+            finally:
+                self.watching = False
+                self._feed.upset()
+                self._begin()
+            await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    def _begin(self) -> None:
+        """Tell, once, that following has started."""
+        started, self._started = self._started, None
+        if started is not None:
+            started()
+
+    async def _watch(self, version: str) -> AsyncGenerator[str]:
+        """Watch once; yield the versions from which another watch can go on."""
+        query = {
+            "watch": "1",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        path = self._shelf.path(objects.CHANGES)
+        stream = self._client.stream(path, query=query, silence=SILENCE_SECONDS_MAX)
+        async with stream as lines:
+            self.watching = True
+            self._begin()
+            async for line in lines:
+                yield await self._heed(line)
+
+    async def _heed(self, line: bytes) -> str:
+        event = _decode_event(line)
+        match event.type:
+            case "ERROR":
+                error = _decode_error(event.object)
+                if error.code == GONE:
+                    raise GoneError("")
+                raise UnavailableError(error.message)
+            case "ADDED" | "MODIFIED" | "DELETED":
+                change = objects.decode_change(event.object)
+                await self._heed_change(event.type, change)
+                return change.metadata.resource_version
+            case _:
+                return objects.decode_bare(event.object).metadata.resource_version
+
+    async def _heed_change(self, type_: str, change: objects.Change) -> None:
+        position = objects.position_of(change)
+        match type_:
+            case "ADDED":
+                if position > self._feed.head.position + 1:
+                    await self._feed.catch_up()
+                await self._feed.take(change)
+            case "DELETED":
+                self._feed.upset()  # perhaps it was our last one
+                if position > self._feed.ledger.floor.position:
+                    await self._feed.learn_floor()
+            case _:
+                await self._feed.renew(change)
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether somebody has to do something about it."""
+    return isinstance(error, StoreError) and not isinstance(error, UnavailableError)
