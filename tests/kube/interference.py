@@ -16,6 +16,8 @@ import anyio.lowlevel
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    import pytest
+
     from apiserver import ApiServer
     from evstore.config import Config
 
@@ -33,11 +35,12 @@ class Fault(enum.Enum):
 
 @dataclass
 class Reply:
-    """An answer that does not come from the server."""
+    """An answer that does not come from the server; a late one only when it is let."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: object = None
+    late: bool = False
 
     @property
     def text(self) -> bytes:
@@ -141,6 +144,8 @@ class Interference:
             case None:
                 await self._hand_through(writer, request)
             case Reply() as reply:
+                if reply.late:
+                    await self.let.wait()
                 writer.write(reply.text)
                 await writer.drain()
                 writer.close()
@@ -193,6 +198,22 @@ class Interference:
         return await asyncio.open_connection(
             self._server.host, self._server.port, ssl=context
         )
+
+
+class Held:
+    """Stops an append just before its object is created, until it is let."""
+
+    def __init__(self, log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.there = anyio.Event()
+        self.let = anyio.Event()
+        create = log._shelf.create
+
+        async def held(*args: Any, **named: Any) -> Any:
+            self.there.set()
+            await self.let.wait()
+            return await create(*args, **named)
+
+        monkeypatch.setattr(log._shelf, "create", held)
 
 
 @asynccontextmanager

@@ -8,13 +8,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 import pytest
 
 import evstore
 from events import History, create, creations, everything, key
 from evstore.errors import SchemaError, UnavailableError
 from evstore.log import open_log
-from evstore.log.kubernetes import follower, shelf
+from evstore.log.kubernetes import follower, objects, shelf
 from fault.history import limited
 from kube.interference import Fault, Interference, Reply
 
@@ -137,6 +138,20 @@ async def test_a_watch_without_an_answer_holds_no_start_up(
             assert not log.listening
 
 
+async def test_a_watch_that_we_may_not_have_is_told_once(
+    config: Config, way: Interference, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"kind": "Status", "message": "changes.evstore.dev is forbidden"}
+    way.plan("GET", WATCH, Reply(403, body=body), times=3)
+    async with open_log(way.config(config)) as log:
+        with anyio.fail_after(SECONDS):
+            while not log.listening:  # noqa: ASYNC110 - at the fourth try
+                await anyio.sleep(0.01)
+    told = [each for each in caplog.messages if "cannot watch the log" in each]
+    assert len(told) == 1
+    assert "we may not watch /apis/evstore.dev" in told[0]
+
+
 async def test_not_every_404_is_the_end_of_the_log(
     log: Log, other: Log, way: Interference, history: History
 ) -> None:
@@ -205,17 +220,22 @@ async def test_a_chunk_that_is_not_what_was_stored_is_noticed(
         history.transaction(create(key(f"n{number}"), {"blob": blob}))
     await log.append(history.events, after=log.genesis)
     path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
-    _, found = apiserver.request("GET", f"{path}/chunks?limit=1")
-    chunk = found["items"][0]
-    target = f"{path}/chunks/{chunk['metadata']['name']}"
+    _, change = apiserver.request("GET", f"{path}/changes/{1:020}")
+    names = [part["name"] for part in change["spec"]["chunks"]]
+    targets = [f"{path}/chunks/{name}" for name in names]
     if damage == "gone":
-        assert apiserver.request("DELETE", target)[0] == 200
+        assert apiserver.request("DELETE", targets[0])[0] == 200
     else:
-        # Another byte, and still what base64 and compression take.
-        text = chunk["spec"]["payload"]
-        other = "A" if text[5000] != "A" else "B"
-        chunk["spec"]["payload"] = text[:5000] + other + text[5001:]
-        assert apiserver.request("PUT", target, chunk)[0] == 200
+        # Other events, as well made as those that were stored.
+        other = objects.pack(
+            [msgspec.structs.replace(each, actor="mallory") for each in history.events],
+            after=log.genesis.hash,
+            log=log.identity,
+        )
+        for target, piece in zip(targets, other.pieces, strict=True):
+            _, chunk = apiserver.request("GET", target)
+            chunk["spec"]["payload"] = piece
+            assert apiserver.request("PUT", target, chunk)[0] == 200
     hasty = limited(config, start_timeout=0.0)
     with pytest.raises(UnavailableError, match="stored at position 1 cannot be read"):
         async with open_log(hasty):

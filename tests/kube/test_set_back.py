@@ -14,17 +14,18 @@ import pytest
 from events import History, creations, everything
 from evstore.errors import DivergedError
 from evstore.log import HeadMovedError, InDoubtError, open_log
-from evstore.log.kubernetes import objects
+from evstore.log.kubernetes import follower, objects
 from fault.history import adjusted
-from kube.interference import Interference, Reply
+from kube.interference import Held, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from apiserver import ApiServer
     from evstore.config import Config
     from evstore.log import Log
     from evstore.model import StoredEvent
+    from kube.interference import Interference
 
 WATCH = "watch=1"
 SECONDS = 10
@@ -39,26 +40,16 @@ def delete(server: ApiServer, config: Config, position: int) -> None:
     assert server.request("DELETE", path_of(config, position))[0] == 200
 
 
+async def until(seen: Callable[[], bool]) -> None:
+    with anyio.fail_after(SECONDS):
+        while not seen():  # noqa: ASYNC110 - of tasks that tell nobody
+            await anyio.sleep(0.01)
+
+
 async def two_changes(log: Log, history: History) -> None:
     for name in "ab":
         after = history.head
         await log.append(creations(history, name), after=after)
-
-
-class Held:
-    """Stops an append just before its object is created, until it is let."""
-
-    def __init__(self, log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.there = anyio.Event()
-        self.let = anyio.Event()
-        create = log._shelf.create
-
-        async def held(*args: Any, **named: Any) -> Any:
-            self.there.set()
-            await self.let.wait()
-            return await create(*args, **named)
-
-        monkeypatch.setattr(log._shelf, "create", held)
 
 
 @pytest.fixture
@@ -91,9 +82,7 @@ async def test_what_is_created_behind_an_end_that_went_meanwhile_is_in_doubt(
         tasks.start_soon(doubted, log, third, history)
         await held.there.wait()
         delete(apiserver, config, 2)
-        with anyio.fail_after(SECONDS):
-            while feed._upsets == upsets:  # noqa: ASYNC110 - of the cluster
-                await anyio.sleep(0.01)
+        await until(lambda: feed._upsets > upsets)
         held.let.set()
     # It stands there, behind the gap; the log tells that it is no part of it.
     assert apiserver.request("GET", path_of(config, 3))[0] == 200
@@ -127,25 +116,26 @@ async def test_after_each_watch_a_writer_looks_where_the_log_ends(
     log: Log,
     way: Interference,
     history: History,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A server that stops for a restore ends its watches, and nothing else fails."""
     bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "1"}}}
-    way.plan("GET", WATCH, Reply(200, body=bookmark), times=10**6)
+    way.plan("GET", WATCH, Reply(200, body=bookmark, late=True))
+    asked = len(way.requests)
     way.cut_all()
+    await until(lambda: any(WATCH in each for each in way.requests[asked:]))
     await two_changes(log, history)
     lost = history.head
+    # It ends as servers end them, and the next one is long in coming.
+    monkeypatch.setattr(follower, "_PAUSE_SECONDS_MIN", 60.0)
+    feed: Any = log._feed  # type: ignore[attr-defined]
+    upsets = feed._upsets
+    way.let.set()
+    await until(lambda: feed._upsets > upsets)
     delete(apiserver, config, 2)
-    watches = len(watched(way))
-    with anyio.fail_after(SECONDS):
-        while len(watched(way)) < watches + 2:  # noqa: ASYNC110 - of the store
-            await anyio.sleep(0.01)
     with pytest.raises(HeadMovedError):
         await log.append(creations(history, "c"), after=lost)
     assert apiserver.request("GET", path_of(config, 3))[0] == 404
-
-
-def watched(way: Interference) -> list[str]:
-    return [each for each in way.requests if WATCH in each]
 
 
 async def test_what_fails_during_a_look_makes_for_another_one(
@@ -189,3 +179,29 @@ async def test_many_that_find_the_end_lost_read_the_log_once(
     lists = [each for each in way.requests[asked:] if "limit=" in each]
     assert len([each for each in lists if not each.endswith("limit=1")]) == 1
     assert await everything(log) == history.events[:1]
+
+
+async def test_a_watch_begins_anew_where_the_log_was_read_anew(
+    apiserver: ApiServer,
+    config: Config,
+    log: Log,
+    other: Log,
+    way: Interference,
+    history: History,
+) -> None:
+    """Versions may be lower in a cluster that was set back: it would stay silent."""
+    await two_changes(log, history)
+    asked = len(way.requests)
+    delete(apiserver, config, 2)
+    for each in (log, other):
+        assert await each.head() == history.events[0].head
+    fresh = History(history.events[0].head)
+    with anyio.fail_after(SECONDS):
+        for number in range(1000):
+            after = fresh.head
+            await other.append(creations(fresh, [f"n{number}"]), after=after)
+            requests = way.requests[asked:]
+            if any(each.endswith("limit=1") for each in requests):
+                break
+    await log.wait(fresh.head.position - 1, seconds=SECONDS)
+    assert await log.head() == fresh.head

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
+    from .copy import Copy
     from .feed import Feed
     from .shelf import Shelf
 
@@ -59,6 +61,10 @@ class Follower:
         self._feed = feed
         self.watching = False
         self._started: Callable[[], None] | None = None
+        # Where the next watch can begin, and of which copy that is known.
+        self._version = ""
+        self._copy: Copy | None = None
+        self._pause = _PAUSE_SECONDS_MIN
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Follow by watches, one after the other, until cancelled.
@@ -66,14 +72,10 @@ class Follower:
         It has started when it hears of what is appended, or when it cannot.
         """
         self._started = task_status.started
-        version = told = ""
-        pause = _PAUSE_SECONDS_MIN
+        told = ""
         while True:
             try:
-                version = version or await self._shelf.moment()
-                await self._feed.refresh()
-                async for reached in self._watch(version):
-                    version, pause = reached, _PAUSE_SECONDS_MIN
+                await self._follow()
             except (
                 GoneError,
                 StoreError,
@@ -81,7 +83,7 @@ class Follower:
                 msgspec.DecodeError,
             ) as error:
                 # Whatever it was: asking by name leaves no gap.
-                version = ""
+                self._version = ""
                 logger.debug("the watch ended: %s", error)
                 if _is_lasting(error) and str(error) != told:
                     told = str(error)
@@ -90,8 +92,25 @@ class Follower:
                 self.watching = False
                 self._feed.upset()
                 self._begin()
+            pause, self._pause = self._pause, min(self._pause * 2, PAUSE_SECONDS_MAX)
             await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            pause = min(pause * 2, PAUSE_SECONDS_MAX)
+
+    async def _follow(self) -> None:
+        """Watch once, from where the last watch got to, or else from now on."""
+        feed = self._feed
+        if not self._version or self._copy is not feed.copy:
+            # Where the cluster was set back, versions are lower now.
+            self._copy, self._version = None, await self._shelf.moment()
+        await feed.refresh()
+        if self._copy is None:
+            self._copy = feed.copy
+        elif self._copy is not feed.copy:
+            return
+        async with aclosing(self._watch(self._version)) as versions:
+            async for version in versions:
+                self._version, self._pause = version, _PAUSE_SECONDS_MIN
+                if self._copy is not feed.copy:
+                    return
 
     def _begin(self) -> None:
         """Tell, once, that following has started."""
