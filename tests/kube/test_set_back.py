@@ -205,3 +205,28 @@ async def test_a_watch_begins_anew_where_the_log_was_read_anew(
                 break
     await log.wait(fresh.head.position - 1, seconds=SECONDS)
     assert await log.head() == fresh.head
+
+
+async def test_what_others_create_behind_the_gap_is_not_taken_in(
+    apiserver: ApiServer,
+    config: Config,
+    log: Log,
+    other: Log,
+    history: History,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A version that is lower than one before makes for a look at what it follows."""
+    await two_changes(log, history)
+    feed: Any = log._feed  # type: ignore[attr-defined]
+    feed.copy.version += 10**9
+    assert await other.head() == history.head
+    held = Held(other, monkeypatch)
+    third = creations(history, "c")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(doubted, other, third, history)
+        await held.there.wait()
+        delete(apiserver, config, 2)
+        held.let.set()
+    assert apiserver.request("GET", path_of(config, 3))[0] == 200
+    await until(lambda: feed.head == history.events[0].head)
+    assert await log.head() == history.events[0].head
