@@ -47,12 +47,15 @@ def compact(
 ) -> None:
     """Remove history of a log in a cluster, and keep the state.
 
+    Without --keep-since and --keep-events the history stays, and only what is left over
+    goes: pieces of what was broken off, an hour old, that nothing refers to.
+
     The log is verified, and the state at the new floor certified, before anything goes. What is below the floor can never
     be asked for again. Never removed: the last object, what is younger than an hour, and
     what a running instance has not read. Takes the role evstore-compactor.
     """
-    if (keep_since is None) == (keep_events is None):
-        raise UsageError("give either --keep-since or --keep-events")
+    if keep_since is not None and keep_events is not None:
+        raise UsageError("give --keep-since or --keep-events, not both")
     since = moment(keep_since, "--keep-since")
     config = quiet(config_of(context))
     found = _plan(config, since, keep_events)
@@ -111,6 +114,7 @@ def _summary(found: Compaction, *, dry_run: bool) -> Iterator[str]:
     yield f"floor     {_begins(found.floor)}{' (dry run)' if dry_run else ''}"
     yield f"head      {found.head:,}"
     yield f"goes      {found.objects:,} objects, {found.bytes:,} bytes"
+    yield f"leftovers {found.leftovers:,} pieces, {found.leftover_bytes:,} bytes"
     if not dry_run:
         yield f"removed   {found.removed:,} objects"
     if found.resources is not None:
@@ -129,6 +133,8 @@ def _document(found: Compaction, *, dry_run: bool) -> dict[str, object]:
         "objects": found.objects,
         "bytes": found.bytes,
         "removed": found.removed,
+        "leftovers": found.leftovers,
+        "leftover_bytes": found.leftover_bytes,
         "resources": found.resources,
         "held_by": found.held_by,
         "projections": list(found.projections),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from .input.manifests import default_mesh
 from .input.times import moment
 from .options import (
     AnyActor,
@@ -25,6 +24,7 @@ from .options import (
 from .output.differences import block, difference_document, difference_lines, is_secret
 from .output.documents import event_document, local_time
 from .output.tables import Column, Format, Table, print_document, print_table, printable
+from .scope import mesh_of, note_floor, range_of, version_at
 from .session import UsageError, config_of, open_store, run, say
 
 if TYPE_CHECKING:
@@ -68,8 +68,9 @@ def log(
     since: When = None,
     until: When = None,
     after: Annotated[
-        int, typer.Option(metavar="POSITION", help="Only after this position.", min=0)
-    ] = 0,
+        int | None,
+        typer.Option(metavar="POSITION", help="Only after this position.", min=0),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only the newest N.", min=1)
     ] = None,
@@ -98,14 +99,11 @@ def log(
         "operation": operation,
         "reason": reason,
     }
-    bounds: dict[str, Any] = {
-        "since": moment(since, "--since"),
-        "until": moment(until, "--until"),
-        "after": after,
-    }
+    first, last = moment(since, "--since"), moment(until, "--until")
 
     async def work() -> int:
         async with open_store(config) as store:
+            bounds, floor = range_of(store, since=first, until=last, after=after)
             log_ = _Log(store, where, diff=diff)
             rows = _Rows(output, diff=diff, show_secrets=show_secrets)
             if follow:
@@ -115,6 +113,7 @@ def log(
                 async for each in found:
                     rows.add(each)
             rows.flush()
+            note_floor(floor, whole=rows.count == limit)
             if follow:
                 async for each in log_.following(bounds["until"], bounds=bounds):
                     rows.add(each)
@@ -289,20 +288,19 @@ def history(
     one of that name in any mesh.
     """
     config = config_of(context)
-    bounds: dict[str, Any] = {
-        "since": moment(since, "--since"),
-        "until": moment(until, "--until"),
-    }
+    first, last = moment(since, "--since"), moment(until, "--until")
 
-    async def work() -> list[Version]:
+    async def work() -> tuple[list[Version], int, str]:
         async with open_store(config) as store:
+            bounds, floor = range_of(store, since=first, until=last)
             where = await mesh_of(store, type_, name, mesh)
             found = store.history(
                 type_, name, mesh=where, **bounds, reverse=True, limit=limit
             )
-            return [each async for each in found][::-1]
+            versions = [each async for each in found][::-1]
+            return versions, floor, await version_at(store, floor, type_, name, where)
 
-    versions = run(work)
+    versions, floor, left = run(work)
     if output is not Format.TABLE:
         for each in versions:
             print_document(version_document(each), output)
@@ -310,37 +308,7 @@ def history(
         _print_history(versions, show_secrets=show_secrets)
     else:
         say("there are no such versions")
-
-
-async def mesh_of(store: Store, type_: str, name: str, mesh: str | None) -> str:
-    """Return the mesh of a resource that was ever there: as given, else as usual.
-
-    Where the usual mesh never had one, it is the only one that had.
-
-    Raises:
-        NotFoundError: there never was such a resource.
-        UsageError: several other meshes had one.
-    """
-    from evstore.errors import NotFoundError
-    from evstore.model import Key
-
-    where = default_mesh(type_) if mesh is None else mesh
-    async with aclosing(
-        store.events(type=type_, mesh=where, name=name, limit=1)
-    ) as own:
-        async for _ in own:
-            return where
-    found: set[str] = set()
-    if mesh is None:
-        found = {each.mesh async for each in store.events(type=type_, name=name)}
-    if not found:
-        key = Key(type=type_, mesh=where, name=name)
-        raise NotFoundError(f"{key} never existed")
-    if len(found) > 1:
-        listed = ", ".join(each or "''" for each in sorted(found))
-        message = f"{type_} {name} is in several meshes: {listed}; give --mesh"
-        raise UsageError(message)
-    return found.pop()
+    note_floor(floor, left, whole=len(versions) == limit)
 
 
 _HISTORY_COLUMNS: Final = (

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .events import mesh_of
 from .input.times import past_moment
 from .options import (
     AnyMesh,
@@ -22,6 +21,7 @@ from .options import (
 from .output.differences import change_cell, change_document, is_secret, shown
 from .output.documents import local_time, rfc3339
 from .output.tables import Column, Format, print_document, print_table, printable
+from .scope import mesh_of, note_floor
 from .session import config_of, open_store, run, say
 
 if TYPE_CHECKING:
@@ -110,12 +110,15 @@ def blame(
     config = config_of(context)
     moment = past_moment(at, "--at")
 
-    async def work() -> Blame:
+    async def work() -> tuple[Blame, int]:
         async with open_store(config) as store:
             where = await mesh_of(store, type_, name, mesh)
-            return await store.blame(type_, name, mesh=where, at=moment)
+            found = await store.blame(type_, name, mesh=where, at=moment)
+            return found, store.floor
 
-    found = run(work)
+    found, floor = run(work)
+    if any(leaf.or_before for leaf in found.leaves):
+        note_floor(floor, "<= is the change at that position, or one before it")
     if output is Format.TABLE:
         secret = is_secret(type_, show=show_secrets)
         rows = (_blame_row(each, secret=secret) for each in found.leaves)
@@ -129,13 +132,15 @@ def _blame_row(leaf: BlamedLeaf, *, secret: bool) -> tuple[Cell, ...]:
     from evstore.values.diff import readable
 
     event = leaf.event
+    # Of what was compacted nobody knows who it was, and when.
+    known = not leaf.or_before
     return (
-        str(event.position),
-        local_time(event.recorded_at),
-        printable(event.actor),
+        str(event.position) if known else f"<={event.position}",
+        local_time(event.recorded_at) if known else "",
+        printable(event.actor) if known else "",
         printable(readable(leaf.path)),
         shown(leaf.value, leaf.path, secret=secret),
-        printable(event.reason),
+        printable(event.reason) if known else "",
     )
 
 
@@ -145,7 +150,8 @@ def _blame_document(leaf: BlamedLeaf) -> dict[str, Any]:
         "path": leaf.path,
         "value": leaf.value,
         "position": event.position,
-        "recorded_at": rfc3339(event.recorded_at),
-        "actor": event.actor,
-        "reason": event.reason,
+        "recorded_at": None if leaf.or_before else rfc3339(event.recorded_at),
+        "actor": None if leaf.or_before else event.actor,
+        "reason": None if leaf.or_before else event.reason,
+        "or_before": leaf.or_before,
     }

@@ -35,6 +35,8 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
 
     The history began after `before`, and begins after `floor` now. `objects` are those
     that could go, with so many `bytes` of events; `removed` is how many went.
+    `leftovers` are pieces that nothing refers to, with so many `leftover_bytes`; they
+    went as well, or would.
     `resources` is how many the certified state has, None where there is no new one.
     `held_by` is an instance that needs more than was to be kept. `projections` are those
     of programs' own that were seen: they cannot be folded from the first event again.
@@ -46,6 +48,8 @@ class Compaction(msgspec.Struct, frozen=True, kw_only=True):
     objects: int
     bytes: int
     removed: int
+    leftovers: int
+    leftover_bytes: int
     resources: int | None
     held_by: str | None
     projections: tuple[str, ...]
@@ -66,7 +70,10 @@ async def compact(
     younger than an hour, nor the last, nor what a running instance has not read. The log
     is verified first; the state at the floor is folded from what the cluster has, stored,
     and read back, before anything goes. What a run that was broken off has left is
-    removed by the next.
+    removed by the next, and with it pieces that nothing refers to and nothing can: of
+    large appends that lost a race or failed, of snapshots and certified states that were
+    not finished. Pieces younger than an hour stay. Where nothing is said of what is to
+    be kept, only such leftovers go.
 
     Args:
         config: of a store in a cluster.
@@ -79,16 +86,16 @@ async def compact(
 
     Raises:
         ConfigError: the store type has no cluster, or our account lacks the role.
-        InvalidError: neither or both is asked for; there are projections of programs'
-            own; the log does not verify, or a redaction is not done. Nothing was done.
-        CompactedError: another compaction came first. Nothing was done.
+        InvalidError: both is asked for; there are projections of programs' own; the log
+            does not verify, or a redaction is not done. Nothing was done.
+        CompactedError: another run came in between. Nothing was done; run it again.
         UnavailableError: the cluster cannot be reached. Run it again.
     """
     if config.type is not StoreType.KUBERNETES:
         message = f"store.type is {config.type.value}: nothing is ever removed there"
         raise ConfigError(f"{message}; only a log in a cluster is compacted")
-    if (keep_since is None) == (keep_events is None):
-        message = "say what is kept: since a moment, or so many events"
+    if keep_since is not None and keep_events is not None:
+        message = "say what is kept: since a moment, or so many events, not both"
         raise InvalidError(message)
     with extra("kubernetes"):
         from evstore.log.kubernetes import open_kubernetes  # noqa: PLC0415 - an extra
@@ -100,15 +107,18 @@ async def compact(
             log, await _wanted(log, head.position, keep_since, keep_events)
         )
         compactor = log.compactor()
+        await compactor.check_rights()
         plan = await compactor.plan(wanted)
         projections = await _projections(log)
         resources, removed = None, 0
-        if not dry_run:
-            await compactor.check_rights()
+        if dry_run:
+            left = await compactor.leftovers()
+        else:
             if plan.floor > before:
                 _check_forced(projections, force=force)
                 resources = await _raise(log, compactor, plan, advance)
             removed = await compactor.sweep()
+            left = await compactor.clear()
         return Compaction(
             before=before,
             floor=plan.floor,
@@ -116,6 +126,8 @@ async def compact(
             objects=plan.objects,
             bytes=plan.bytes,
             removed=removed,
+            leftovers=left.objects,
+            leftover_bytes=left.bytes,
             resources=resources,
             held_by=held_by,
             projections=projections,
@@ -130,7 +142,8 @@ async def _wanted(
         if events < 0:
             raise InvalidError("must not be negative", path="keep_events")
         return max(0, head - events)
-    assert since is not None, "one of them is given"
+    if since is None:
+        return 0
     if isinstance(since, int):
         return max(0, since - 1)
     try:
@@ -186,15 +199,15 @@ async def _raise(
         message = f"a redaction of position {position} was announced and is not done"
         raise InvalidError(f"{message}: finish it first. Nothing was done")
     base = await _fold(log, plan.floor)
-    floor = await compactor.store(base)
+    candidate = await compactor.store(base)
     again = Projections(log.genesis)
-    begin(again, await compactor.load(floor))
+    begin(again, await compactor.load(candidate.floor))
     if (again.head, again.resources.digest()) != (base.head, base.digest):
-        await compactor.discard(floor)
+        await compactor.discard(candidate.floor)
         message = "the stored state is not the one that was folded. Nothing was done"
         raise InvalidError(message)
-    if not await compactor.raise_floor(floor):
-        message = "another compaction came first. Nothing was done"
+    if not await compactor.raise_floor(candidate):
+        message = "another compaction came in between. Nothing was done; run it again"
         raise CompactedError(message, oldest=log.floor.position)
     return len(base.events)
 

@@ -8,15 +8,14 @@ import anyio
 import msgspec
 
 from evstore.clock import to_datetime, wall_microseconds
-from evstore.errors import UnavailableError
-from evstore.log.kubernetes.client import (
+from evstore.log.kubernetes import watches
+from evstore.log.kubernetes.answers import (
     CONFLICT,
     GONE,
     NOT_FOUND,
     TOO_LARGE,
     UNPROCESSABLE,
     Answer,
-    Client,
     GoneError,
 )
 from evstore.log.kubernetes.objects import (
@@ -34,13 +33,12 @@ from .content import Seen, seen_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from evstore.log.kubernetes.client import Client
+
 MANAGER: Final = "evstore"
 PAGE_OBJECTS: Final = 250
 # Between two looks at what else there is to do, while a page is gone through.
 SLICE_OBJECTS: Final = 25
-WATCH_SECONDS: Final = 240
-# Bookmarks come about once a minute where nothing else does.
-SILENCE_SECONDS_MAX: Final = 150.0
 TOLD_MAX: Final = 1_000
 _BAD_REQUEST: Final = 400
 _REFUSALS: Final = frozenset({_BAD_REQUEST, TOO_LARGE, UNPROCESSABLE})
@@ -66,20 +64,8 @@ class _Page(msgspec.Struct):
     items: list[dict[str, Any]]
 
 
-class _Change(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-class _Failure(msgspec.Struct):
-    code: int = 0
-    message: str = ""
-
-
 _decode_page: Final = msgspec.json.Decoder(_Page).decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_change: Final = msgspec.json.Decoder(_Change).decode
-_decode_failure: Final = msgspec.json.Decoder(_Failure).decode
 
 
 class MirrorObjects:
@@ -134,21 +120,11 @@ class MirrorObjects:
         Raises:
             GoneError: the server has forgotten the moment to begin at.
         """
-        query = {
-            "watch": "1",
-            "resourceVersion": version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
-        stream = self._client.stream(
-            self._path,
-            query=query,
-            silence=SILENCE_SECONDS_MAX,
-            accept=_as_bare("PartialObjectMetadata"),
-        )
-        async with stream as lines:
-            async for line in lines:
-                yield _heard(line)
+        bare = _as_bare("PartialObjectMetadata")
+        stream = watches.watching(self._client, self._path, version, accept=bare)
+        async with stream as told:
+            async for each in told:
+                yield _heard(each)
 
     async def get(self, name: str) -> dict[str, Any] | None:
         """Return an object as it is now; None where there is none."""
@@ -302,19 +278,13 @@ def _with_metadata(document: dict[str, Any], known: dict[str, str]) -> dict[str,
     return document | {"metadata": document["metadata"] | known}
 
 
-def _heard(line: bytes) -> Heard:
-    change = _decode_change(line)
-    if change.type == "ERROR":
-        failure = _decode_failure(change.object)
-        if failure.code == GONE:
-            raise GoneError("")
-        raise UnavailableError(failure.message)
-    metadata = decode_bare(change.object).metadata
+def _heard(told: watches.Told) -> Heard:
+    metadata = decode_bare(told.object).metadata
     version = metadata.resource_version
-    match change.type:
-        case "BOOKMARK":
+    match told.type:
+        case watches.BOOKMARK:
             return Heard("", "", version)
-        case "DELETED":
+        case watches.DELETED:
             return Heard(metadata.name, "", version)
         case _:
             return Heard(metadata.name, version, version)

@@ -18,7 +18,7 @@ import msgspec
 
 from evstore.background import background
 from evstore.errors import ConfigError, StoreError, UnavailableError
-from evstore.log.kubernetes.client import GoneError
+from evstore.log.kubernetes.answers import GoneError
 
 from . import content
 from .cluster import MANAGER, RefusedError

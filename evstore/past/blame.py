@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 
 class BlamedLeaf(msgspec.Struct, frozen=True, kw_only=True):
-    """A leaf, and the event that last changed it; `path` is a JSON pointer."""
+    """A leaf, and the event that last changed it; `path` is a JSON pointer.
+
+    `or_before` says that the log was compacted: the event is the last one of the resource
+    that is left from before, and it was that one or an earlier one that changed the leaf.
+    """
 
     path: str
     value: Any
     event: Event
+    or_before: bool = False
 
     def __repr__(self) -> str:
         # The value stays out: it may be a secret, and reprs end up in logs.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from evstore.commit.arguments import Typed, check_position
-from evstore.errors import NotFoundError
+from evstore.errors import CompactedError, NotFoundError
 from evstore.folds.resources import record_of
 from evstore.model import RESERVED_TYPES, Event, Filter, Head, Operation
 from evstore.past.blame import Blame, BlamedLeaf, Blaming
@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 
 class Past(Queries):
     """What a store can be asked about its history."""
+
+    @property
+    def floor(self) -> int:
+        """The position up to which history was compacted; 0 where the whole log is there.
+
+        Only a log in a cluster is ever compacted. What is asked about before it raises
+        `CompactedError`.
+        """
+        return self._log.floor.position
 
     async def events(  # noqa: PLR0913
         self,
@@ -199,7 +208,9 @@ class Past(Queries):
         """Return for each leaf of a resource the event that last changed it.
 
         Only this incarnation counts. An element of a list that moved keeps its own event;
-        what was removed has none, as in `git blame`.
+        what was removed has none, as in `git blame`. Where the log was compacted, what
+        has not changed since has the last event of the resource that is left from before,
+        and says so: `BlamedLeaf.or_before`.
 
         Args:
             type: name of the type, or a struct type given to `open`.
@@ -221,10 +232,10 @@ class Past(Queries):
             after, until = record.created_version - 1, record.version
         blaming = Blaming()
         where = Filter(type=key.type, mesh=key.mesh, name=key.name)
-        async for chunk in self._log.read(after=after, until=until, where=where):
-            for event in chunk:
-                deleted = event.operation is Operation.DELETED
-                blaming.add(event, None if deleted else content_of(event.body))
+        floor, events = await self._lived(where, after=after, until=until)
+        for event in events:
+            deleted = event.operation is Operation.DELETED
+            blaming.add(event, None if deleted else content_of(event.body))
         found = None if blaming.last is None else record_of(blaming.last)
         if found is None:
             message = f"{key} did not exist at position {until}"
@@ -232,11 +243,41 @@ class Past(Queries):
         return Blame(
             resource=self._wrap(found),
             leaves=[
-                BlamedLeaf(path=path, value=value, event=self._event(event))
+                BlamedLeaf(
+                    path=path,
+                    value=value,
+                    event=self._event(event),
+                    or_before=event.position <= floor
+                    and event.operation is not Operation.CREATED,
+                )
                 for path, value, event in blaming.leaves()
                 if not path.startswith("/owner/")  # it cannot change
             ],
         )
+
+    async def _lived(
+        self, where: Filter, *, after: int, until: int
+    ) -> tuple[int, list[StoredEvent]]:
+        """Return the floor, and one resource's events in a range.
+
+        Where the range begins below the floor, the first is what is left from there.
+        """
+        while True:
+            floor = self._log.floor.position
+            found: list[StoredEvent] = []
+            try:
+                if after < floor:
+                    found += await self._log.latest(where=where, until=floor)
+                chunks = self._log.read(
+                    after=max(after, floor), until=max(until, floor), where=where
+                )
+                async for chunk in chunks:
+                    found += chunk
+            except CompactedError:
+                if floor == self._log.floor.position:
+                    raise
+                continue  # it was compacted in between
+            return floor, found
 
     async def _bounds(
         self, after: int, since: At | None, until: At | None

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from evstore.codec import event_hash
-from evstore.errors import DivergedError
+from evstore.errors import CompactedError, DivergedError
 from evstore.model import ANY, Filter
 from evstore.past.history import microseconds
 
@@ -94,6 +94,7 @@ async def begin_export(
 
     Raises:
         InvalidError: a moment is none.
+        CompactedError: some of it was removed.
     """
     head = await log.head()
     last = head if until is None else await log.place(await _last(log, until))
@@ -101,6 +102,10 @@ async def begin_export(
     first = 0 if since is None else await _before(log, since)
     before = await log.place(min(first, last.position))
     assert before is not None, "the end of a transaction has a place"
+    floor = log.floor.position
+    if before.position < min(floor, last.position):
+        message = f"the log was compacted: export it since position {floor + 1}"
+        raise CompactedError(message, oldest=floor)
     header = Header(
         log=log.identity,
         after=before.position,

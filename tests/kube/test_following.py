@@ -15,7 +15,7 @@ import evstore
 from events import History, create, creations, everything, key
 from evstore.errors import SchemaError, UnavailableError
 from evstore.log import open_log
-from evstore.log.kubernetes import follower, objects, shelf
+from evstore.log.kubernetes import listing, objects, watches
 from fault.history import limited
 from kube.interference import Fault, Interference, Reply
 
@@ -268,7 +268,7 @@ async def test_a_list_whose_moment_is_forgotten_goes_on_by_name(
 ) -> None:
     for number in range(30):
         await appended(log, history, f"n{number}")
-    monkeypatch.setattr(shelf, "PAGE_OBJECTS_MAX", 100)
+    monkeypatch.setattr(listing, "PAGE_OBJECTS_MAX", 100)
     path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
     _, page = apiserver.request("GET", f"{path}/changes?limit=10")
     # What an API server sends along with 410: to go on after that name, as of now.
@@ -295,7 +295,7 @@ async def test_a_list_that_cannot_go_on_is_begun_again(
 ) -> None:
     for number in range(12):
         await appended(log, history, f"n{number}")
-    monkeypatch.setattr(shelf, "PAGE_OBJECTS_MAX", 100)
+    monkeypatch.setattr(listing, "PAGE_OBJECTS_MAX", 100)
     expired = way.plan("GET", "continue=", Reply(410, body=GONE))
     async with open_log(way.config(config)) as opened:
         assert expired.is_set()
@@ -341,5 +341,5 @@ async def test_large_appends_lie_in_chunks_that_come_back_whole(
 
 
 def test_what_the_watch_relies_on_is_as_long_as_it_says() -> None:
-    assert follower.SILENCE_SECONDS_MAX > 60
-    assert follower.WATCH_SECONDS > follower.SILENCE_SECONDS_MAX
+    assert watches.SILENCE_SECONDS_MAX > 60
+    assert watches.WATCH_SECONDS > watches.SILENCE_SECONDS_MAX

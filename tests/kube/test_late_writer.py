@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -17,68 +10,13 @@ import pytest
 
 import evstore
 from evstore import maintenance
-from evstore.clock import boot_microseconds
-from evstore.log.kubernetes import compaction, feed, objects
+from evstore.log.kubernetes import compaction, feed, objects, snapshots
 from kube.interference import Fault, interference
+from kube.late_writing import writing
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from apiserver import ApiServer
     from evstore.config import Config
-
-CONFIRMED_SECONDS: Final = 0.5
-
-
-class Writer:
-    """The process, and what it says."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    async def hear(self) -> str:
-        assert self._process.stdout is not None
-        line = await anyio.to_thread.run_sync(self._process.stdout.readline)
-        return line.strip()
-
-    def go_on(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-
-    @contextmanager
-    def stopped(self) -> Generator[None]:
-        """Stop it, for longer than its look at the log's end counts for."""
-        began = boot_microseconds()
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-            while boot_microseconds() - began < CONFIRMED_SECONDS * 2e6:
-                time.sleep(0.01)
-        finally:
-            self._process.send_signal(signal.SIGCONT)
-
-
-@contextmanager
-def writing(config: Config, name: str) -> Generator[Writer]:
-    """Run a process that is about to create a resource."""
-    asked = {
-        "namespace": config.kubernetes.system_namespace,
-        "kubeconfig": config.kubernetes.kubeconfig,
-        "confirmed_seconds": CONFIRMED_SECONDS,
-        "name": name,
-    }
-    program = Path(__file__).with_name("late_writer.py")
-    with subprocess.Popen(
-        [sys.executable, str(program), json.dumps(asked)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            yield Writer(process)
-        finally:
-            process.kill()
 
 
 @pytest.fixture
@@ -95,6 +33,10 @@ def config(
 
 def test_what_is_removed_is_twice_as_old_as_a_look_that_counts() -> None:
     assert compaction.YOUNG_SECONDS >= 2 * feed.CONFIRMED_SECONDS_MAX
+
+
+def test_what_is_removed_is_twice_as_old_as_a_snapshot_may_take() -> None:
+    assert compaction.YOUNG_SECONDS >= 2 * snapshots.SAVING_SECONDS_MAX
 
 
 async def test_what_it_creates_below_the_floor_is_void_and_it_is_told_the_truth(

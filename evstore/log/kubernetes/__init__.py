@@ -1,4 +1,17 @@
-"""The log in a Kubernetes cluster: an append is an object named by its position."""
+"""The log in a Kubernetes cluster: an append is an object named by its position.
+
+Who reads this for the first time begins with `objects` and `writer`. From below:
+
+- the API server: `access` (where it is, who we are), `client` (requests), `answers`,
+  `listing`, `watches`, `dates` (its clock), `leases`;
+- what is kept there: `objects` (shapes and names, no I/O), `shelf` (reading and writing
+  them), `base` (the state at the floor), `snapshots`;
+- the log: `copy` (in memory, no I/O), `feed` (keeps it up to date), `writer`, `turns`,
+  `heartbeats`, and this module, which keeps the contract;
+- what takes rights of its own: `proof` (redactions), `restoring`, `compaction`,
+  `leftovers`;
+- the kinds and the roles: `manifests`, `migrations`, `rights`.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +22,14 @@ import anyio
 
 from evstore.background import background
 from evstore.errors import DivergedError
-from evstore.log.failures import ForeignLogError, HeadMovedError
+from evstore.log.failures import ForeignLogError
 from evstore.log.patience import patiently
 from evstore.log.shapes import Connections, Instance
 from evstore.model import ANY, Filter, Head, StoredEvent
 
-from . import base, migrations, proof, rights
+from . import base, migrations, proof, restoring, rights
 from .client import Client
 from .compaction import Compactor, Plan
-from .copy import genesis_of
 from .dates import DatedClock
 from .feed import Feed
 from .follower import Follower
@@ -25,7 +37,7 @@ from .heartbeats import Heartbeats
 from .leases import Leases
 from .shelf import Shelf
 from .snapshots import Snapshots
-from .turns import Queue
+from .turns import Queue, Turn
 from .writer import Writer
 
 if TYPE_CHECKING:
@@ -174,33 +186,20 @@ class KubernetesLog:
         self, events: Sequence[StoredEvent], *, after: Head, identity: UUID
     ) -> None:
         """Add whole transactions as they were; an empty log takes over `identity`."""
-        await self._feed.refresh()
-        if identity == self.identity:
-            if after != self._feed.head:
-                raise HeadMovedError
-            if events:
-                await self._restored(events, after)
-            return
-        if self._feed.head.position or after.position:
-            raise HeadMovedError
-        await rights.check_restorer(self._client)
-        if events:
-            # The first change settles whose log it is, if another instance writes too.
-            await self._shelf.create(
-                events, after=genesis_of(identity).hash, log=identity
-            )
-        await self._shelf.become(identity)
-        await self._feed.load(identity)
-
-    async def _restored(self, events: Sequence[StoredEvent], after: Head) -> None:
-        await self._shelf.create(events, after=after.hash, log=self.identity)
-        await self._feed.catch_up()
+        await restoring.restore(
+            self._client,
+            self._shelf,
+            self._feed,
+            events,
+            after=after,
+            identity=identity,
+        )
 
     @asynccontextmanager
-    async def turn(self, after: Head) -> AsyncGenerator[_Turn]:
+    async def turn(self, after: Head) -> AsyncGenerator[Turn]:
         """Wait in a fair queue for the right to append next, and read what is new."""
         async with self._queue.turn():
-            yield _Turn(self, await self.read_on(after))
+            yield Turn(self, await self.read_on(after))
 
     # Reading: the copy, after a look at whether it is all there is.
 
@@ -386,7 +385,9 @@ class KubernetesLog:
 
     def compactor(self) -> Compactor:
         """Return what removes history; see `evstore.maintenance.compact`."""
-        return Compactor(self._client, self._shelf, self._feed, self._clock.now)
+        return Compactor(
+            self._client, self._shelf, self._feed, self._snapshots, self._clock.now
+        )
 
     # The end.
 
@@ -397,19 +398,3 @@ class KubernetesLog:
     async def aclose(self) -> None:
         """Let go of all connections."""
         await self._client.aclose()
-
-
-class _Turn:
-    """The right to append next, as the queue gives it."""
-
-    def __init__(self, log: KubernetesLog, following: list[StoredEvent]) -> None:
-        self._log = log
-        self.following = following
-
-    async def read_on(self, after: Head) -> list[StoredEvent]:
-        """Read on from a place."""
-        return await self._log.read_on(after)
-
-    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
-        """Append; the turn ends with its block."""
-        await self._log.append(events, after=after)

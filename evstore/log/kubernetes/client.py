@@ -18,100 +18,38 @@ from aiohttp.http_exceptions import HttpProcessingError
 from evstore.clock import boot_microseconds, to_microseconds
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
-from .connection import CONNECT_SECONDS_MAX, LINE_BYTES_MAX, Connection
+from .answers import (
+    FORBIDDEN,
+    NOT_FOUND,
+    OK,
+    TOO_MANY,
+    UNAUTHORIZED,
+    Answer,
+    GoneError,
+    LostError,
+    Status,
+)
+from .connection import CONNECT_SECONDS_MAX, JSON, LINE_BYTES_MAX, Connection, Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
     from evstore.config import KubernetesConfig
 
-UNAUTHORIZED: Final = 401
-FORBIDDEN: Final = 403
-NOT_FOUND: Final = 404
-CONFLICT: Final = 409
-GONE: Final = 410
-TOO_LARGE: Final = 413
-UNPROCESSABLE: Final = 422
-TOO_MANY: Final = 429
-_OK: Final = range(200, 300)
 _SERVER_FAULT: Final = 500
 # No status tells it, only these words of etcd.
 _FULL: Final = "database space exceeded"
 
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
 _RETRY_SECONDS_DEFAULT: Final = 1.0
-JSON: Final = "application/json"
 _VERBS: Final = {"POST": "create", "PUT": "update", "DELETE": "delete", "GET": "get"}
 
 
-class LostError(UnavailableError):
-    """No answer came: what was asked for may have been done, now or in a moment."""
+ContentT = TypeVar("ContentT")
 
 
 class _UntrustedError(UnavailableError):
     """Nothing was sent: one side does not accept the certificates of the other."""
-
-
-class GoneError(Exception):
-    """The server has forgotten the moment that was asked for; it said where to go on."""
-
-    def __init__(self, token: str) -> None:
-        super().__init__("the server has forgotten that moment")
-        self.token = token
-
-
-class _ListMeta(msgspec.Struct, rename={"token": "continue"}):
-    token: str = ""
-
-
-class _Details(msgspec.Struct):
-    name: str = ""
-
-
-class Status(msgspec.Struct):
-    """What the API server says when it does not do what was asked."""
-
-    message: str = ""
-    reason: str = ""
-    code: int = 0
-    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
-    details: _Details | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """A status and the bytes that came with it."""
-
-    status: int
-    body: bytes
-    url: str
-    method: str
-
-    @property
-    def ok(self) -> bool:
-        """Whether what was asked for was done."""
-        return self.status in _OK
-
-    def lacks(self, name: str) -> bool:
-        """Whether the API server says that there is no object of this name.
-
-        Not every 404 does: there may be no such kind, or no API server.
-        """
-        if self.status != NOT_FOUND:
-            return False
-        details = self.explanation().details
-        return details is not None and details.name == name
-
-    def explanation(self) -> Status:
-        """Return the Status that the body holds, if it is one."""
-        try:
-            return _decode_status(self.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            text = self.body[:200].decode(errors="replace").strip()
-            return Status(message=text or f"status {self.status}")
-
-
-ContentT = TypeVar("ContentT")
-_decode_status: Final = msgspec.json.Decoder(Status).decode
 
 
 class Client:
@@ -186,32 +124,24 @@ class Client:
             LostError: no answer came in time, or the server failed.
             UnavailableError: nothing was sent, or nothing was done.
         """
+        asked = Request(method, path, query, body, accept)
         with anyio.CancelScope() as scope:
             self._under_way.add(scope)
             try:
                 with anyio.fail_after(self.seconds):
-                    return await self._insist(method, path, query, body, accept)
+                    return await self._insist(asked)
             except TimeoutError:
                 raise self._lost(f"did not answer in {self.seconds:g} s") from None
             finally:
                 self._under_way.discard(scope)
         raise self._lost("was not waited for")
 
-    async def _insist(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        accept: str,
-    ) -> Answer:
+    async def _insist(self, asked: Request) -> Answer:
         renewed = False
         while True:
             readings = self._connection.readings
             try:
-                answer, headers = await self._exchange(
-                    method, path, query, body, accept
-                )
+                answer, headers = await self._exchange(asked)
             except _UntrustedError:
                 # Nothing was sent. Perhaps either side has new certificates.
                 if renewed or not readings:
@@ -234,7 +164,7 @@ class Client:
                 return answer
 
     async def _is_ready(self) -> bool:
-        answer, _ = await self._exchange("GET", "/readyz", None, None, "*/*")
+        answer, _ = await self._exchange(Request("GET", "/readyz", accept="*/*"))
         # Not every proxy in front of a server lets that through.
         return answer.ok or answer.status == NOT_FOUND
 
@@ -249,28 +179,15 @@ class Client:
             raise UnavailableError(message)
         await anyio.sleep(pause)
 
-    async def _exchange(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        accept: str,
-    ) -> tuple[Answer, Mapping[str, str]]:
+    async def _exchange(self, asked: Request) -> tuple[Answer, Mapping[str, str]]:
         sent = boot_microseconds()
-        request = await self._connection.begin(
-            method,
-            path,
-            query=query,
-            body=body,
-            headers=_asking(accept),
-            limits=_LIMITS,
-        )
+        request = await self._connection.begin(asked, _LIMITS)
         try:
             async with request as reply:
                 content = await reply.read()
                 self._tell_time(reply.headers, sent)
-                return Answer(reply.status, content, path, method), reply.headers
+                answer = Answer(reply.status, content, asked.path, asked.method)
+                return answer, reply.headers
         except aiohttp.ClientSSLError as error:
             self.failures += 1
             message = f"the API server {self.address} cannot be trusted: {error}"
@@ -316,20 +233,15 @@ class Client:
         limits = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=silence
         )
+        asked = Request("GET", path, query, accept=accept)
         readings = self._connection.readings
         async with AsyncExitStack() as stack:
             try:
                 # The answer begins at once, also where nothing is to be told for long.
                 with anyio.fail_after(self.seconds):
-                    request = await self._connection.begin(
-                        *("GET", path),
-                        query=query,
-                        body=None,
-                        headers=_asking(accept),
-                        limits=limits,
-                    )
+                    request = await self._connection.begin(asked, limits)
                     reply = await stack.enter_async_context(request)
-                    if reply.status not in _OK:
+                    if reply.status not in OK:
                         answer = Answer(reply.status, await reply.read(), path, "WATCH")
                         if reply.status == UNAUTHORIZED:
                             await self._connection.renew(readings)
@@ -410,10 +322,6 @@ async def _lines(reply: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         if not line:
             return
         yield line
-
-
-def _asking(accept: str) -> dict[str, str]:
-    return {"Accept": accept, "Content-Type": JSON}
 
 
 def _words(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,8 @@ from evstore.errors import UnavailableError
 from evstore.log.failures import UnreadableError
 
 from . import base as bases, objects, rights
-from .client import LostError
+from .answers import LostError
+from .leftovers import Leftovers, Search
 from .shelf import together
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .client import Client
     from .feed import Feed
     from .shelf import Shelf
+    from .snapshots import Snapshots
 
 # What is younger stays: twice as long as a look at where the log ends counts for.
 YOUNG_SECONDS: Final = 3600
@@ -37,15 +40,32 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
 
 
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A floor whose base is stored, and the object of the log as it was before that.
+
+    It counts only if that object is still as it was: else somebody may have taken the
+    base for left over.
+    """
+
+    floor: objects.Floor
+    before: objects.LogObject
+
+
 class Compactor:
     """Compacts the log of one namespace; `clock` is the server's."""
 
     def __init__(
-        self, client: Client, shelf: Shelf, feed: Feed, clock: Callable[[], int]
+        self,
+        client: Client,
+        shelf: Shelf,
+        feed: Feed,
+        snapshots: Snapshots,
+        clock: Callable[[], int],
     ) -> None:
         self._client = client
         self._shelf = shelf
         self._feed = feed
+        self._snapshots = snapshots
         self._clock = clock
 
     async def check_rights(self) -> None:
@@ -73,7 +93,7 @@ class Compactor:
                 count, size = count + 1, size + await self._size(waiting)
                 reached = max(reached, first - 1)
             waiting = None
-            if not self._is_young(change):
+            if self._is_old(change):
                 waiting = change
             elif first > floor:
                 break
@@ -90,24 +110,26 @@ class Compactor:
         chunks = await self._shelf.chunks(objects.CHUNKS, names)
         return len(change.spec.payload) + sum(len(each or "") for each in chunks)
 
-    def _is_young(self, change: objects.Change) -> bool:
-        created = change.metadata.creation_timestamp
-        return created is None or created > self._limit()
+    def _is_old(self, change: objects.Change) -> bool:
+        return change.metadata.is_older_than(self._limit())
 
     def _limit(self) -> datetime:
         return to_datetime(self._clock()) - timedelta(seconds=YOUNG_SECONDS)
 
-    async def store(self, base: Base) -> objects.Floor:
+    async def store(self, base: Base) -> Candidate:
         """Store a base; it counts for nothing before the floor is raised to it."""
+        before = await self._shelf.log()
         payloads = bases.pack(base)
-        names = await self._shelf.store_chunks(objects.SNAPSHOT_CHUNKS, payloads)
-        return objects.Floor(
+        names = objects.piece_names(len(payloads))
+        await self._shelf.store_chunks(objects.SNAPSHOT_CHUNKS, names, payloads)
+        floor = objects.Floor(
             position=base.head.position,
             hash=base.head.hash.hex(),
             time=base.head.time,
             digest=objects.digest_of("".join(payloads)),
             pieces=names,
         )
+        return Candidate(floor=floor, before=before)
 
     async def load(self, floor: objects.Floor) -> Base:
         """Read a base back.
@@ -122,35 +144,35 @@ class Compactor:
             message = "the cluster did not keep the state as it was stored"
             raise UnavailableError(message) from error
 
-    async def raise_floor(self, floor: objects.Floor) -> bool:
-        """Record the floor; False where another compaction has got as far.
+    async def raise_floor(self, candidate: Candidate) -> bool:
+        """Record the floor; False where the object of the log is not as it was.
 
         From then on everything at or below it is void.
         """
-        identity = str(self._feed.copy.identity)
-        spec = objects.LogSpec(identity=identity, floor=floor)
-        while True:
-            found = await self._shelf.log()
-            if found.spec.floor == floor:
-                break  # an answer was lost
-            if found.floor >= floor.position:
-                await self.discard(floor)
-                return False
-            try:
-                if not await self._shelf.put_log(found, spec):
-                    continue
-            except LostError:
-                continue
-            if found.spec.floor is not None:
-                await self.discard(found.spec.floor)
-            break
+        floor, before = candidate.floor, candidate.before
+        spec = objects.LogSpec(identity=str(self._feed.copy.identity), floor=floor)
+        if before.floor >= floor.position or not await self._put(before, spec):
+            await self.discard(floor)
+            return False
+        if before.spec.floor is not None:
+            await self.discard(before.spec.floor)
         await self._feed.learn_floor()
         return True
 
+    async def _put(self, before: objects.LogObject, spec: objects.LogSpec) -> bool:
+        while True:
+            with suppress(LostError):
+                if await self._shelf.put_log(before, spec):
+                    return True
+            found = await self._shelf.log()
+            if found.spec == spec:
+                return True  # an answer was lost
+            if found.metadata.resource_version != before.metadata.resource_version:
+                return False
+
     async def discard(self, floor: objects.Floor) -> None:
         """Remove the pieces of a base that counts no more."""
-        for name in floor.pieces:
-            await self._shelf.remove(objects.SNAPSHOT_CHUNKS, name)
+        await self._shelf.remove_all(objects.SNAPSHOT_CHUNKS, floor.pieces)
 
     async def sweep(self) -> int:
         """Remove what lies at or below the floor; return how many objects that were.
@@ -162,7 +184,7 @@ class Compactor:
         removed = 0
         async for page in self._shelf.changes():
             gone = [each for each in page if 0 < objects.position_of(each) <= floor]
-            old = [each for each in gone if not self._is_young(each)]
+            old = [each for each in gone if self._is_old(each)]
 
             async def remove(index: int, old: list[objects.Change] = old) -> None:
                 await self._remove(old[index])
@@ -178,3 +200,17 @@ class Compactor:
         for part in change.spec.chunks:
             await self._shelf.remove(objects.CHUNKS, part.name)
         await self._shelf.remove(objects.CHANGES, change.metadata.name)
+
+    async def leftovers(self) -> Leftovers:
+        """Return the pieces that nothing refers to, and that are an hour old."""
+        return await self._search().find(to_remove=False)
+
+    async def clear(self) -> Leftovers:
+        """Remove the pieces that nothing refers to; return what they were."""
+        search = self._search()
+        found = await search.find(to_remove=True)
+        await search.remove(found)
+        return found
+
+    def _search(self) -> Search:
+        return Search(self._shelf, self._feed, self._snapshots, self._limit())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiohttp
 import anyio
@@ -26,6 +26,17 @@ CONNECT_SECONDS_MAX: Final = 5.0
 CREDENTIALS_SECONDS_MAX: Final = 60
 # A line of a watch is an object; etcd takes none above 1.5 MiB.
 LINE_BYTES_MAX: Final = 2 * 1024 * 1024
+JSON: Final = "application/json"
+
+
+class Request(NamedTuple):
+    """What is asked of the server."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None = None
+    body: bytes | None = None
+    accept: str = JSON
 
 
 class Connection:
@@ -97,14 +108,7 @@ class Connection:
         self.readings += 1
 
     async def begin(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None,
-        body: bytes | None,
-        headers: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
+        self, asked: Request, limits: aiohttp.ClientTimeout
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """Return a request that is sent when it is entered.
 
@@ -118,15 +122,18 @@ class Connection:
         if session is None or tls is None:
             message = "the log is closed"
             raise UnavailableError(message)
+        headers = {"Accept": asked.accept, "Content-Type": JSON}
+        if token:
+            headers["Authorization"] = token
         more: dict[str, Any] = {}
         if access.tls_server_name:
             more["server_hostname"] = access.tls_server_name
         return session.request(
-            method,
-            f"{access.host}{path}",
-            params=query,
-            data=body,
-            headers={**headers, **({"Authorization": token} if token else {})},
+            asked.method,
+            f"{access.host}{asked.path}",
+            params=asked.query,
+            data=asked.body,
+            headers=headers,
             proxy=self._proxy,
             timeout=limits,
             allow_redirects=False,

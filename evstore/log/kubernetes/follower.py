@@ -17,39 +17,23 @@ import msgspec
 from evstore.errors import StoreError, UnavailableError
 from evstore.log.failures import UnreadableError
 
-from . import objects
-from .client import GONE, Client, GoneError
+from . import objects, watches
+from .answers import GoneError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from anyio.abc import TaskStatus
 
+    from .client import Client
     from .copy import Copy
     from .feed import Feed
     from .shelf import Shelf
 
 logger = logging.getLogger(__name__)
 
-WATCH_SECONDS: Final = 240
-# Bookmarks come about once a minute where nothing else does.
-SILENCE_SECONDS_MAX: Final = 150.0
 PAUSE_SECONDS_MAX: Final = 5.0
 _PAUSE_SECONDS_MIN: Final = 0.05
-
-
-class _WatchEvent(msgspec.Struct):
-    type: str
-    object: msgspec.Raw
-
-
-class _WatchError(msgspec.Struct):
-    code: int = 0
-    message: str = ""
-
-
-_decode_event: Final = msgspec.json.Decoder(_WatchEvent).decode
-_decode_error: Final = msgspec.json.Decoder(_WatchError).decode
 
 
 class Follower:
@@ -120,43 +104,27 @@ class Follower:
 
     async def _watch(self, version: str) -> AsyncGenerator[str]:
         """Watch once; yield the versions from which another watch can go on."""
-        query = {
-            "watch": "1",
-            "resourceVersion": version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
         path = self._shelf.path(objects.CHANGES)
-        stream = self._client.stream(path, query=query, silence=SILENCE_SECONDS_MAX)
-        async with stream as lines:
+        async with watches.watching(self._client, path, version) as told:
             self.watching = True
             self._begin()
-            async for line in lines:
-                yield await self._heed(line)
+            async for each in told:
+                if each.type == watches.BOOKMARK:
+                    metadata = objects.decode_bare(each.object).metadata
+                else:
+                    change = objects.decode_change(each.object)
+                    metadata = change.metadata
+                    await self._heed(each.type, change)
+                yield metadata.resource_version
 
-    async def _heed(self, line: bytes) -> str:
-        event = _decode_event(line)
-        match event.type:
-            case "ERROR":
-                error = _decode_error(event.object)
-                if error.code == GONE:
-                    raise GoneError("")
-                raise UnavailableError(error.message)
-            case "ADDED" | "MODIFIED" | "DELETED":
-                change = objects.decode_change(event.object)
-                await self._heed_change(event.type, change)
-                return change.metadata.resource_version
-            case _:
-                return objects.decode_bare(event.object).metadata.resource_version
-
-    async def _heed_change(self, type_: str, change: objects.Change) -> None:
+    async def _heed(self, type_: str, change: objects.Change) -> None:
         position = objects.position_of(change)
         match type_:
-            case "ADDED":
+            case watches.ADDED:
                 if position > self._feed.head.position + 1:
                     await self._feed.catch_up()
                 await self._feed.take(change)
-            case "DELETED":
+            case watches.DELETED:
                 self._feed.upset()  # perhaps it was our last one
                 if position > self._feed.ledger.floor.position:
                     await self._feed.learn_floor()

@@ -8,10 +8,12 @@ import msgspec
 
 from evstore.clock import to_datetime
 
-from .client import CONFLICT, NOT_FOUND, Answer, Client
+from .answers import CONFLICT, NOT_FOUND, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from .client import Client
 
 KIND_LABEL: Final = "evstore.dev/kind"
 _API: Final = "coordination.k8s.io/v1"

@@ -224,6 +224,7 @@ def compactor_rules() -> list[dict[str, Any]]:
         *runtime_rules(),
         _rule(GROUP, LOGS, verbs=("update",)),
         _rule(GROUP, CHANGES, CHUNKS, verbs=("delete",)),
+        _rule(GROUP, CHUNKS, SNAPSHOT_CHUNKS, verbs=("list",)),
     ]
 
 

@@ -15,7 +15,8 @@ import msgspec
 from evstore.errors import SchemaError
 
 from . import objects
-from .client import CONFLICT, NOT_FOUND, Client
+from .answers import CONFLICT, NOT_FOUND
+from .client import Client
 from .manifests import SCHEMA_VERSION, VERSION_ANNOTATION, definitions
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import base64
 import binascii
 from datetime import datetime  # noqa: TC003 - msgspec resolves it
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import msgspec
 import zstandard
@@ -40,6 +41,7 @@ KINDS: Final = {
     RESOURCES: "Resource",
 }
 IDENTITY: Final = "evstore"
+SWEPT_ANNOTATION: Final = f"{GROUP}/swept"
 
 COMPRESSED_ABOVE: Final = 16 * 1024
 CHUNK_CHARACTERS: Final = 512 * 1024
@@ -50,6 +52,8 @@ _SUMMARY_CHARACTERS: Final = 80
 # What a transaction may have, and what JSON makes of it at most.
 _TEXT_BYTES_MAX: Final = 512 * 1024 * 1024
 
+ItemT = TypeVar("ItemT")
+
 
 class Metadata(msgspec.Struct, rename="camel"):
     """What the API server knows about an object."""
@@ -59,6 +63,11 @@ class Metadata(msgspec.Struct, rename="camel"):
     resource_version: str = ""
     generation: int = 1
     creation_timestamp: datetime | None = None
+
+    def is_older_than(self, limit: datetime) -> bool:
+        """Whether the object was created at or before a moment, as the server says."""
+        created = self.creation_timestamp
+        return created is not None and created <= limit
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -102,23 +111,17 @@ class ListMeta(msgspec.Struct, rename={"resource_version": "resourceVersion"}):
     token: str = msgspec.field(default="", name="continue")
 
 
-class ChangeList(msgspec.Struct):
-    """One page of the log."""
+class Page(msgspec.Struct, Generic[ItemT]):
+    """One page of a list; some servers say null where there are no items."""
 
     metadata: ListMeta
-    items: list[Change]
+    items: list[ItemT] | None = None
 
 
 class Bare(msgspec.Struct):
     """An object of which only the metadata is wanted."""
 
     metadata: Metadata = msgspec.field(default_factory=Metadata)
-
-
-class BareList(msgspec.Struct):
-    """Objects of which not even the names are wanted."""
-
-    metadata: ListMeta
 
 
 class ChunkSpec(msgspec.Struct):
@@ -182,6 +185,16 @@ class Packed(msgspec.Struct, frozen=True):
 def name_of(position: int) -> str:
     """Return the name of the change that begins at a position."""
     return str(position).zfill(_NAME_DIGITS)
+
+
+def chunk_names(first: int, count: int) -> list[str]:
+    """Return names for the chunks of a change, which nobody else has."""
+    return [f"{name_of(first)}-{token_hex(16)}" for _ in range(count)]
+
+
+def piece_names(count: int) -> list[str]:
+    """Return names for the pieces of anything else, which nobody else has."""
+    return [token_hex(16) for _ in range(count)]
 
 
 def collection(namespace: str, plural: str) -> str:
@@ -270,6 +283,12 @@ def position_of(change: Change) -> int:
     return int(name) if len(name) == _NAME_DIGITS and name.isdecimal() else 0
 
 
+def first_of_chunk(name: str) -> int:
+    """Return where the change begins that a chunk is of; 0 where its name says none."""
+    digits = name.partition("-")[0]
+    return int(digits) if len(digits) == _NAME_DIGITS and digits.isdecimal() else 0
+
+
 def digest_of(payload: str) -> str:
     """Return what a chunk is known by, besides its name."""
     return sha256(payload.encode()).hexdigest()
@@ -288,8 +307,8 @@ def summary_of(events: Sequence[StoredEvent]) -> str:
 
 _decode_lines: Final = msgspec.json.Decoder(StoredEvent).decode_lines
 decode_change: Final = msgspec.json.Decoder(Change).decode
-decode_changes: Final = msgspec.json.Decoder(ChangeList).decode
+decode_changes: Final = msgspec.json.Decoder(Page[Change]).decode
 decode_bare: Final = msgspec.json.Decoder(Bare).decode
-decode_bares: Final = msgspec.json.Decoder(BareList).decode
+decode_bares: Final = msgspec.json.Decoder(Page[Bare]).decode
 decode_chunk: Final = msgspec.json.Decoder(Chunk).decode
 decode_log: Final = msgspec.json.Decoder(LogObject).decode

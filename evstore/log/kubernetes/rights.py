@@ -9,7 +9,7 @@ import msgspec
 from evstore.errors import ConfigError
 
 from .manifests import COMPACTOR, OWNER
-from .objects import CHANGES, CHUNKS, GROUP, LOGS, SNAPSHOTS
+from .objects import CHANGES, CHUNKS, GROUP, LOGS, SNAPSHOT_CHUNKS, SNAPSHOTS
 
 if TYPE_CHECKING:
     from .client import Client
@@ -84,7 +84,11 @@ async def check_compactor(client: Client) -> None:
     Raises:
         ConfigError: it has not got the rights of that role.
     """
-    needed = (("update", LOGS), ("delete", CHANGES), ("delete", CHUNKS))
+    needed = (
+        ("update", LOGS),
+        ("delete", CHANGES),
+        *(("delete", CHUNKS), ("list", CHUNKS), ("list", SNAPSHOT_CHUNKS)),
+    )
     for verb, plural in needed:
         await _require(client, verb, plural, "compacting", role=COMPACTOR)
 

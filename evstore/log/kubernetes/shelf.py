@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
@@ -18,25 +17,24 @@ from evstore.log.failures import (
 )
 
 from . import objects
-from .client import (
+from .answers import (
     CONFLICT,
-    GONE,
     NOT_FOUND,
     TOO_LARGE,
     UNPROCESSABLE,
     Answer,
-    Client,
     GoneError,
     LostError,
 )
+from .listing import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from evstore.model import StoredEvent
 
-PAGE_BYTES: Final = 8 * 1024 * 1024
-PAGE_OBJECTS_MAX: Final = 500
+    from .client import Client
+
 CHUNKS_AT_ONCE: Final = 4
 # Only name, uid and version of an object come.
 BARE: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -78,7 +76,9 @@ class Shelf:
                 return self._client.content(answer, objects.decode_log)
             await self._create_identity()
 
-    async def put_log(self, found: objects.LogObject, spec: objects.LogSpec) -> bool:
+    async def put_log(
+        self, found: objects.LogObject, spec: objects.LogSpec, **annotations: str
+    ) -> bool:
         """Replace the object of the log; False where it is not as it was found.
 
         Raises:
@@ -89,6 +89,7 @@ class Shelf:
             objects.IDENTITY,
             spec,
             resourceVersion=found.metadata.resource_version,
+            annotations=annotations,
         )
         path = self.path(objects.LOGS, objects.IDENTITY)
         answer = await self._client.request("PUT", path, body=body)
@@ -96,6 +97,17 @@ class Shelf:
             return False
         self._checked(answer)
         return True
+
+    async def mark_log(self) -> None:
+        """Change the object of the log, and nothing that it says.
+
+        Whoever has found it as it was cannot replace it any more.
+        """
+        while True:
+            found = await self.log()
+            mark = {objects.SWEPT_ANNOTATION: uuid4().hex}
+            if await self.put_log(found, found.spec, **mark):
+                return
 
     async def _create_identity(self) -> None:
         body = objects.document(
@@ -134,30 +146,15 @@ class Shelf:
             return None
         return self._client.content(answer, objects.decode_bare).metadata.uid
 
-    async def changes(self) -> AsyncGenerator[list[objects.Change]]:
-        """Yield all changes by name, in pages, as of one moment if that can be had.
+    def changes(self) -> AsyncGenerator[list[objects.Change]]:
+        """Yield all changes by name, in pages."""
+        return pages(self._client, self.path(objects.CHANGES), objects.decode_changes)
 
-        A server that has forgotten the moment in between goes on by name, with newer
-        ones: a change that was there is never left out, nor comes twice.
-        """
-        token, limit = "", PAGE_OBJECTS_MAX // 10
-        while True:
-            query = {"limit": str(limit)} | ({"continue": token} if token else {})
-            answer = await self._client.request(
-                "GET", self.path(objects.CHANGES), query=query
-            )
-            if answer.status == GONE:
-                token = answer.explanation().metadata.token
-                if not token:
-                    message = "the list of changes broke off"
-                    raise UnavailableError(message)
-                continue
-            page = self._client.content(answer, objects.decode_changes)
-            yield page.items
-            token = page.metadata.token
-            if not token:
-                return
-            limit = _next_limit(limit, len(answer.body))
+    def bare(self, plural: str) -> AsyncGenerator[list[objects.Bare]]:
+        """Yield the metadata of all objects of a kind, by name, in pages."""
+        return pages(
+            self._client, self.path(plural), objects.decode_bares, accept=BARE_LIST
+        )
 
     async def moment(self) -> str:
         """Return the version of the list of changes now: where a watch can begin."""
@@ -247,16 +244,18 @@ class Shelf:
     # Chunks, and whatever else.
 
     async def _with_chunks(self, packed: objects.Packed) -> objects.ChangeSpec:
-        names = await self.store_chunks(objects.CHUNKS, packed.pieces)
+        names = objects.chunk_names(packed.spec.first, len(packed.pieces))
+        await self.store_chunks(objects.CHUNKS, names, packed.pieces)
         parts = [
             objects.Part(name, objects.digest_of(piece))
             for name, piece in zip(names, packed.pieces, strict=True)
         ]
         return msgspec.structs.replace(packed.spec, chunks=parts)
 
-    async def store_chunks(self, plural: str, payloads: Sequence[str]) -> list[str]:
-        """Create a chunk object of each payload, under random names."""
-        names = [secrets.token_hex(16) for _ in payloads]
+    async def store_chunks(
+        self, plural: str, names: Sequence[str], payloads: Sequence[str]
+    ) -> None:
+        """Create a chunk object of each payload."""
 
         async def store(index: int) -> None:
             spec = {"payload": payloads[index]}
@@ -266,7 +265,6 @@ class Shelf:
             )
 
         await together(store, len(names))
-        return names
 
     async def chunks(self, plural: str, names: Sequence[str]) -> list[str | None]:
         """Return the payloads of chunk objects; None for one that is not there."""
@@ -288,6 +286,14 @@ class Shelf:
             return False
         self._checked(answer)
         return True
+
+    async def remove_all(self, plural: str, names: Sequence[str]) -> None:
+        """Delete objects, a few at a time."""
+
+        async def remove(index: int) -> None:
+            await self.remove(plural, names[index])
+
+        await together(remove, len(names))
 
     def _checked(self, answer: Answer) -> Answer:
         if answer.ok:
@@ -317,9 +323,3 @@ async def together(work: Callable[[int], Awaitable[None]], count: int) -> None:
             tasks.start_soon(share)
     if failures:
         raise failures[0]
-
-
-def _next_limit(limit: int, size: int) -> int:
-    """Return how many objects to ask for next, so that a page has some MB."""
-    wanted = limit * PAGE_BYTES // max(size, 1)
-    return max(1, min(wanted, limit * 10, PAGE_OBJECTS_MAX))

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import anyio
 import msgspec
 
-from evstore.clock import to_datetime, to_microseconds
+from evstore.clock import boot_microseconds, to_datetime, to_microseconds
 from evstore.errors import DivergedError, StoreError
 from evstore.log.contract import SNAPSHOTS_KEPT
 from evstore.log.shapes import Snapshot, Stamp
@@ -20,6 +20,7 @@ from evstore.model import Operation
 
 from . import objects
 from .leases import KIND_LABEL, Lease, LeaseMeta, Leases, LeaseSpec, micro_time
+from .listing import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Sequence
@@ -36,7 +37,8 @@ STALE_MICROSECONDS: Final = 60_000_000
 RENEWED_MICROSECONDS: Final = 10_000_000
 YOUNG_MICROSECONDS: Final = 24 * 3600 * 1_000_000
 RUNNING_MICROSECONDS: Final = 60_000_000
-_PAGE_OBJECTS: Final = 100
+# What it has stored longer ago might be taken for left over.
+SAVING_SECONDS_MAX: Final = 1800
 
 
 class SnapshotSpec(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -54,12 +56,7 @@ class _SnapshotObject(msgspec.Struct, kw_only=True):
     spec: SnapshotSpec
 
 
-class _SnapshotList(msgspec.Struct, kw_only=True):
-    metadata: objects.ListMeta
-    items: list[_SnapshotObject]
-
-
-_decode_list: Final = msgspec.json.Decoder(_SnapshotList).decode
+_decode_list: Final = msgspec.json.Decoder(objects.Page[_SnapshotObject]).decode
 _decode_snapshot: Final = msgspec.json.Decoder(Snapshot).decode
 
 
@@ -91,22 +88,27 @@ class Snapshots:
 
     async def _stored(self) -> list[tuple[Snapshot, SnapshotSpec]]:
         found: list[tuple[Snapshot, SnapshotSpec]] = []
-        token = ""
-        while True:
-            query = {"limit": str(_PAGE_OBJECTS)}
-            if token:
-                query["continue"] = token
-            path = self._shelf.path(objects.SNAPSHOTS)
-            answer = await self._client.request("GET", path, query=query)
-            page = self._client.content(answer, _decode_list)
-            for each in page.items:
-                try:
-                    found.append((_decode_snapshot(each.spec.snapshot), each.spec))
-                except msgspec.DecodeError:
-                    continue  # not one of ours
-            token = page.metadata.token
-            if not token:
-                return found
+        async for spec in self._specs():
+            try:
+                found.append((_decode_snapshot(spec.snapshot), spec))
+            except msgspec.DecodeError:
+                continue  # not one of ours
+        return found
+
+    async def _specs(self) -> AsyncGenerator[SnapshotSpec]:
+        path = self._shelf.path(objects.SNAPSHOTS)
+        async for page in pages(self._client, path, _decode_list):
+            for each in page:
+                yield each.spec
+
+    async def pieces(self) -> set[str]:
+        """Return the names of all chunk objects that a snapshot refers to."""
+        return {
+            name
+            async for spec in self._specs()
+            for names in spec.pieces
+            for name in names
+        }
 
     async def load(self, snapshot: Snapshot) -> AsyncGenerator[bytes]:
         """Yield the chunks that are there, in order, unchecked."""
@@ -130,11 +132,12 @@ class Snapshots:
         async with self._saving() as renew:
             if renew is None:
                 return None
+            began = boot_microseconds()
             snapshot = await self._write(stamp, chunks, renew, code_version)
             if snapshot is None:
                 return None
             # What was announced while it appeared counts as if it had been before.
-            if not await self._may_keep(stamp):
+            if not await self._may_keep(stamp) or _is_overdue(began):
                 await self.drop([snapshot.id])
                 return None
             await self._prune(snapshot)
@@ -150,6 +153,7 @@ class Snapshots:
         """Store the chunks, and then make them visible if the log is still as it was."""
         names: list[list[str]] = []
         visible = False
+        began = boot_microseconds()
         try:
             digest, size = sha256(), 0
             async for chunk in chunks:
@@ -157,7 +161,8 @@ class Snapshots:
                 digest.update(chunk)
                 size += len(chunk)
                 await renew()
-            if not (renew.held and await self._may_keep(stamp)):
+            may_keep = renew.held and await self._may_keep(stamp)
+            if not may_keep or _is_overdue(began):
                 return None
             snapshot = Snapshot(
                 id=uuid4(),
@@ -180,7 +185,9 @@ class Snapshots:
             base64.b64encode(chunk[start : start + PIECE_BYTES]).decode()
             for start in range(0, len(chunk), PIECE_BYTES)
         ]
-        return await self._shelf.store_chunks(objects.SNAPSHOT_CHUNKS, pieces)
+        names = objects.piece_names(len(pieces))
+        await self._shelf.store_chunks(objects.SNAPSHOT_CHUNKS, names, pieces)
+        return names
 
     async def _publish(self, snapshot: Snapshot, names: list[list[str]]) -> None:
         spec = SnapshotSpec(
@@ -326,3 +333,8 @@ class _Renew:
         return LeaseSpec(
             holder_identity=self._holder, renew_time=micro_time(self._renewed)
         )
+
+
+def _is_overdue(began: int) -> bool:
+    """Whether a snapshot was begun so long ago that pieces of it may be gone."""
+    return boot_microseconds() - began > SAVING_SECONDS_MAX * 1e6

@@ -21,7 +21,10 @@ from evstore.errors import StoreError, UnavailableError
 from .leases import KIND_LABEL, Lease, LeaseMeta, Leases
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Sequence
+
+    from evstore.log.contract import Log
+    from evstore.model import Head, StoredEvent
 
 QUEUE_ANNOTATION: Final = "evstore.dev/queue"
 KIND: Final = "queue"
@@ -124,3 +127,19 @@ class Queue:
 
 def _waiting(lease: Lease) -> list[str]:
     return lease.metadata.annotations.get(QUEUE_ANNOTATION, "").split()
+
+
+class Turn:
+    """The right to append next to a log, and what was new in it when that came."""
+
+    def __init__(self, log: Log, following: list[StoredEvent]) -> None:
+        self._log = log
+        self.following = following
+
+    async def read_on(self, after: Head) -> list[StoredEvent]:
+        """Read on from a place."""
+        return await self._log.read_on(after)
+
+    async def append(self, events: Sequence[StoredEvent], *, after: Head) -> None:
+        """Append; the turn ends with its block."""
+        await self._log.append(events, after=after)

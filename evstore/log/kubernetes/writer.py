@@ -13,7 +13,7 @@ import anyio
 from evstore.errors import DivergedError, StoreError
 from evstore.log.failures import AppendError, HeadMovedError, InDoubtError
 
-from .client import LostError
+from .answers import LostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
