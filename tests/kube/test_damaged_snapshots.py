@@ -1,4 +1,4 @@
-"""Snapshots whose pieces are not what was stored: never handed out as whole."""
+"""Snapshots that are damaged, half written, or too late: never handed out as whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from events import History, creations
+from events import History, creations, key
 from evstore.errors import UnavailableError
 from evstore.log import Stamp
 from kube.interference import Fault
@@ -81,3 +81,21 @@ async def test_one_without_its_object_is_not_there(
     assert len(pieces_of(apiserver, config)) == 3
     assert await log.snapshots() == []
     assert await saved(log, place) is not None
+
+
+async def test_what_is_redacted_while_one_appears_is_not_kept_in_it(
+    log: Log, other: Log, history: History, place: Head, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who redacts drops what is there, and sees nothing of one that is on its way."""
+    snapshots = log._snapshots  # type: ignore[attr-defined]
+    publish = snapshots._publish
+
+    async def late(*args: Any) -> None:
+        announcement = history.redaction(key("a"))
+        await other.append(announcement, after=place)
+        assert await other.drop_snapshots(since=1) == 0
+        await publish(*args)
+
+    monkeypatch.setattr(snapshots, "_publish", late)
+    assert await saved(log, place) is None
+    assert await other.snapshots() == []
