@@ -39,8 +39,8 @@ ROLES: Final = ("admin", "owner", "compactor", "runtime", "nobody")
 class ApiServer:
     """kube-apiserver and etcd on 127.0.0.1, with RBAC on, in a folder that exists.
 
-    Each of `ROLES` is a user with a token of its own; `admin` may do everything, the
-    others what tests bind to them.
+    Each of `ROLES` is a user with a token of its own, or with a client certificate of
+    the authority; `admin` may do everything, the others what tests bind to them.
     """
 
     host: Final = "127.0.0.1"
@@ -53,9 +53,9 @@ class ApiServer:
         self._peer_port: Final = free_port()
         self._etcd: subprocess.Popen[bytes] | None = None
         self._server: subprocess.Popen[bytes] | None = None
-        authority = CertificateAuthority(folder, "cluster")
-        self.ca_path: Final = authority.ca_path
-        self.certificate: Final = authority.issue(
+        self.authority: Final = CertificateAuthority(folder, "cluster")
+        self.ca_path: Final = self.authority.ca_path
+        self.certificate: Final = self.authority.issue(
             "server", hosts=(self.host, "localhost")
         )
         self._account_key: Final = folder / "account.key"
@@ -107,6 +107,7 @@ class ApiServer:
             *("--insecure-port=0", f"--cert-dir={self.folder}"),
             f"--tls-cert-file={self.certificate.cert_path}",
             f"--tls-private-key-file={self.certificate.key_path}",
+            f"--client-ca-file={self.ca_path}",
             *("--authorization-mode=RBAC", f"--token-auth-file={self._tokens}"),
             "--service-account-issuer=https://evstore.test",
             f"--service-account-key-file={self._account_public}",

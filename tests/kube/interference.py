@@ -16,6 +16,8 @@ import anyio.lowlevel
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    import pytest
+
     from apiserver import ApiServer
     from evstore.config import Config
 
@@ -34,11 +36,12 @@ class Fault(enum.Enum):
 
 @dataclass
 class Reply:
-    """An answer that does not come from the server."""
+    """An answer that does not come from the server; a late one only when it is let."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: object = None
+    late: bool = False
 
     @property
     def text(self) -> bytes:
@@ -147,19 +150,13 @@ class Interference:
             case None:
                 await self._hand_through(writer, request)
             case Reply() as reply:
-                writer.write(reply.text)
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
+                await self._reply_in_time(writer, reply)
             case Fault.LOSE_ANSWER:
                 await self._ask(request)
             case Fault.HOLD_ANSWER:
                 answer = await self._ask(request)
                 await self.let.wait()
-                writer.write(answer)
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
+                await _reply(writer, answer)
             case Fault.DELIVER_LATE:
                 let = self.let
                 writer.transport.abort()
@@ -170,6 +167,11 @@ class Interference:
                 await self.let.wait()
             case Fault.CUT_BEFORE:
                 pass
+
+    async def _reply_in_time(self, writer: asyncio.StreamWriter, reply: Reply) -> None:
+        if reply.late:
+            await self.let.wait()
+        await _reply(writer, reply.text)
 
     def _fault(self, first: str) -> Fault | Reply | None:
         method, target, _ = first.split(" ")
@@ -207,6 +209,29 @@ class Interference:
         return await asyncio.open_connection(
             self._server.host, self._server.port, ssl=context
         )
+
+
+async def _reply(writer: asyncio.StreamWriter, text: bytes) -> None:
+    writer.write(text)
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+
+class Held:
+    """Stops an append just before its object is created, until it is let."""
+
+    def __init__(self, log: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.there = anyio.Event()
+        self.let = anyio.Event()
+        create = log._shelf.create
+
+        async def held(*args: Any, **named: Any) -> Any:
+            self.there.set()
+            await self.let.wait()
+            return await create(*args, **named)
+
+        monkeypatch.setattr(log._shelf, "create", held)
 
 
 @asynccontextmanager

@@ -12,11 +12,11 @@ import pytest
 from kubernetes_asyncio.config import incluster_config
 
 import evstore
-from certificates import CertificateAuthority
+from certificates import Certificate, CertificateAuthority
 from events import History, creations, everything
 from evstore.errors import ConfigError, SchemaError, UnavailableError
 from evstore.log import open_log
-from evstore.log.kubernetes import manifests, migrations
+from evstore.log.kubernetes import connection, manifests, migrations
 from fault.history import limited
 
 if TYPE_CHECKING:
@@ -148,12 +148,102 @@ async def test_a_token_that_is_replaced_in_its_file_is_read_again(
     async with evstore.open(changed(config, kubeconfig=str(path))) as store:
         await store.create("Zone", "a", spec={})
         token.write_text(apiserver.token("admin"))
-        store._log._client._access.api_key["BearerToken"] = "Bearer expired"
+        store._log._client._connection._access.api_key["BearerToken"] = "Bearer expired"
         await store.create("Zone", "b", spec={})
         token.write_text("expired")
-        store._log._client._access.api_key["BearerToken"] = "Bearer expired"
+        store._log._client._connection._access.api_key["BearerToken"] = "Bearer expired"
         with pytest.raises(ConfigError, match="does not accept who we are"):
             await store.get("Zone", "b", consistent=True)
+
+
+async def test_a_token_in_a_file_that_ends_with_a_line_is_read(
+    apiserver: ApiServer, config: Config, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text(apiserver.token("owner") + "\n")
+    document = kubeconfig_of(config)
+    document["users"][0]["user"] = {"tokenFile": str(token)}
+    await opened(changed(config, kubeconfig=written(tmp_path, document)))
+
+
+async def test_a_client_certificate_that_is_replaced_is_taken_up(
+    apiserver: ApiServer, config: Config, tmp_path: Path
+) -> None:
+    """The server says 401 to one that has expired, and the session goes on."""
+    document = kubeconfig_of(config)
+    old = CertificateAuthority(tmp_path, "old").issue("owner")
+    document["users"][0]["user"] |= certificate(old)
+    path = written(tmp_path, document)
+    async with evstore.open(changed(config, kubeconfig=path)) as store:
+        await store.create("Zone", "a", spec={})
+        new = apiserver.authority.issue("owner")
+        document["users"][0]["user"] = certificate(new)
+        written(tmp_path, document)
+        store._log._client._connection._access.api_key["BearerToken"] = "Bearer no"
+        await store.create("Zone", "b", spec={})
+        assert (await store.get("Zone", "b", consistent=True)).version == 2
+
+
+async def test_an_authority_that_is_replaced_is_taken_up(
+    apiserver: ApiServer, config: Config, tmp_path: Path
+) -> None:
+    """New connections are refused until the file has the server's authority again."""
+    trusted = tmp_path / "trusted.crt"
+    trusted.write_bytes(apiserver.ca_path.read_bytes())
+    document = kubeconfig_of(config)
+    document["clusters"][0]["cluster"]["certificate-authority"] = str(trusted)
+    config = changed(config, kubeconfig=written(tmp_path, document))
+    async with open_log(config) as log:
+        way: Any = log._client._connection  # type: ignore[attr-defined]
+        trusted.write_bytes(
+            CertificateAuthority(tmp_path, "other").ca_path.read_bytes()
+        )
+        await way.renew(way.readings)
+        with pytest.raises(UnavailableError, match="cannot be trusted"):
+            await log.head()
+        trusted.write_bytes(apiserver.ca_path.read_bytes())
+        assert await log.head() == log.genesis
+
+
+async def test_many_that_are_refused_at_once_read_the_credentials_once(
+    config: Config,
+) -> None:
+    async with open_log(config) as log:
+        way: Any = log._client._connection  # type: ignore[attr-defined]
+        before = way.readings
+        way._access.api_key["BearerToken"] = "Bearer expired"
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(log.head)
+        assert way.readings == before + 1
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_plugin_that_hangs_is_given_up(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CREDENTIALS_SECONDS_MAX", 0.2)
+    api = "client.authentication.k8s.io/v1beta1"
+    document = kubeconfig_of(config)
+    plugin = {"apiVersion": api, "command": "sleep", "args": ["60"]}
+    document["users"][0]["user"] = {"exec": plugin}
+    path = written(tmp_path, document)
+    hasty = limited(changed(config, kubeconfig=path), start_timeout=0.0)
+    with (
+        anyio.fail_after(10),
+        pytest.raises(UnavailableError, match=r"credentials did not come in 0\.2 s"),
+    ):
+        await opened(hasty)
+
+
+def written(folder: Path, kubeconfig: dict[str, Any]) -> str:
+    path = folder / "kubeconfig"
+    path.write_text(json.dumps(kubeconfig))
+    return str(path)
+
+
+def certificate(pair: Certificate) -> dict[str, str]:
+    return {"client-certificate": str(pair.cert_path), "client-key": str(pair.key_path)}
 
 
 async def test_an_exec_plugin_is_asked_for_the_token(

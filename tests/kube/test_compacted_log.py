@@ -12,6 +12,7 @@ from events import collected
 from evstore import maintenance
 from evstore.errors import CompactedError, NotFoundError
 from evstore.log import open_log
+from evstore.log.kubernetes import base
 from evstore.model import ANY
 from kube.compacting import change, compactor_config, make_old, names, quiet, written
 
@@ -179,18 +180,24 @@ async def test_a_projection_without_a_snapshot_above_the_floor_fails_at_the_star
     assert caught.value.oldest == 6
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["broken", "well made"])
 async def test_damage_of_the_certified_state_is_found(
-    apiserver: ApiServer, config: Config
+    apiserver: ApiServer, config: Config, *, whole: bool
 ) -> None:
     await written(config)
     await maintenance.compact(config, keep_events=4)
-    async with open_log(config):
-        pass
+    async with open_log(config) as log:
+        certified = await log.base()
+    assert certified is not None
     (piece,) = names(apiserver, config, "snapshotchunks")
     namespace = config.kubernetes.system_namespace
     path = f"/apis/evstore.dev/v1/namespaces/{namespace}/snapshotchunks/{piece}"
     _, found = apiserver.request("GET", path)
-    found["spec"]["payload"] = found["spec"]["payload"][:-8]
+    if whole:
+        less = msgspec.structs.replace(certified, events=certified.events[1:])
+        (found["spec"]["payload"],) = base.pack(less)
+    else:
+        found["spec"]["payload"] = found["spec"]["payload"][:-8]
     assert apiserver.request("PUT", path, found)[0] == 200
     with pytest.raises(evstore.UnavailableError, match="evstore verify"):
         async with evstore.open(config):

@@ -8,12 +8,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 import pytest
 
 import evstore
 from events import History, create, creations, everything, key
+from evstore.errors import SchemaError, UnavailableError
 from evstore.log import open_log
-from evstore.log.kubernetes import listing, watches
+from evstore.log.kubernetes import listing, objects, watches
 from fault.history import limited
 from kube.interference import Fault, Interference, Reply
 
@@ -145,6 +147,139 @@ async def test_a_watch_whose_beginning_is_forgotten_begins_now_without_a_gap(
     assert all(each.endswith("limit=1") for each in lists)
 
 
+async def test_a_line_that_is_too_long_ends_the_watch_and_no_more(
+    log: Log, other: Log, way: Interference, history: History
+) -> None:
+    """etcd may have been told to take objects of any size, whoever makes them."""
+    await appended(other, history, "a")
+    await heard(log, 1)
+    huge = {"type": "ADDED", "object": {"spec": "x" * 6_000_000}}
+    told = way.plan("GET", WATCH, Reply(200, body=huge))
+    way.cut_all()
+    with anyio.fail_after(SECONDS):
+        await told.wait()
+    await appended(other, history, "b")
+    await heard(log, 2)
+    assert await everything(log) == history.events
+
+
+async def test_a_watch_without_an_answer_holds_no_start_up(
+    config: Config, way: Interference
+) -> None:
+    way.plan("GET", WATCH, Fault.STALL, times=1000)
+    hasty = limited(way.config(config), append_timeout=0.5)
+    with anyio.fail_after(SECONDS):
+        async with open_log(hasty) as log:
+            assert not log.listening
+
+
+async def test_a_watch_that_we_may_not_have_is_told_once(
+    config: Config, way: Interference, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"kind": "Status", "message": "changes.evstore.dev is forbidden"}
+    way.plan("GET", WATCH, Reply(403, body=body), times=3)
+    async with open_log(way.config(config)) as log:
+        with anyio.fail_after(SECONDS):
+            while not log.listening:  # noqa: ASYNC110 - at the fourth try
+                await anyio.sleep(0.01)
+    told = [each for each in caplog.messages if "cannot watch the log" in each]
+    assert len(told) == 1
+    assert "we may not watch /apis/evstore.dev" in told[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["default backend", {"kind": "Status", "reason": "NotFound"}],
+    ids=["proxy", "no such kind"],
+)
+async def test_not_every_404_is_the_end_of_the_log(
+    log: Log, other: Log, way: Interference, history: History, body: object
+) -> None:
+    """A proxy may say so of anything, and a server that does not know the kind yet."""
+    await appended(other, history, "a")
+    await heard(log, 1)
+    way.plan("GET", WATCH, Fault.STALL, times=1000)
+    way.plan("GET", f"/changes/{2:020}", Reply(404, body=body), times=1000)
+    way.cut_all()
+    await appended(other, history, "b")
+    with pytest.raises(SchemaError, match="the cluster has no"):
+        await log.head()
+    way.forget()
+    assert await log.head() == history.head
+
+
+async def test_objects_that_are_no_changes_of_ours_do_not_end_the_watch(
+    apiserver: ApiServer, config: Config, log: Log, other: Log, history: History
+) -> None:
+    await appended(log, history, "a")
+    path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
+    _, found = apiserver.request("GET", f"{path}/changes/{1:020}")
+    for name in ("somebodys", f"{7:020}"):
+        mine = found | {"metadata": {"name": name}}
+        made = apiserver.create(f"{path}/changes", mine)
+        made["spec"]["summary"] = "another"
+        assert apiserver.request("PUT", f"{path}/changes/{name}", made)[0] == 200
+        assert apiserver.request("DELETE", f"{path}/changes/{name}")[0] == 200
+    feed: Any = other._feed  # type: ignore[attr-defined]
+    upsets = feed._upsets
+    await appended(log, history, "b")
+    await heard(other, 2)
+    assert await everything(other) == history.events
+    # Two were seen to go: nothing else has happened.
+    assert feed._upsets <= upsets + 2
+
+
+async def test_a_change_that_somebody_labels_is_what_it_was(
+    apiserver: ApiServer, config: Config, log: Log, other: Log, history: History
+) -> None:
+    """Its version is then newer than that of what follows it."""
+    for name in "abc":
+        await appended(log, history, name)
+    path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
+    for position in (1, 3):
+        target = f"{path}/changes/{position:020}"
+        _, found = apiserver.request("GET", target)
+        found["metadata"]["labels"] = {"somebodys": "label"}
+        assert apiserver.request("PUT", target, found)[0] == 200
+    async with open_log(config) as opened:
+        assert await everything(opened) == history.events
+        await appended(opened, history, "d")
+    for each in (log, other):
+        await heard(each, 4)
+        assert await everything(each) == history.events
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+async def test_a_chunk_that_is_not_what_was_stored_is_noticed(
+    apiserver: ApiServer, config: Config, log: Log, history: History, damage: str
+) -> None:
+    for number in range(3):
+        blob = Random(number).randbytes(500_000).hex()
+        history.transaction(create(key(f"n{number}"), {"blob": blob}))
+    await log.append(history.events, after=log.genesis)
+    path = f"/apis/evstore.dev/v1/namespaces/{config.kubernetes.system_namespace}"
+    _, change = apiserver.request("GET", f"{path}/changes/{1:020}")
+    names = [part["name"] for part in change["spec"]["chunks"]]
+    targets = [f"{path}/chunks/{name}" for name in names]
+    if damage == "gone":
+        assert apiserver.request("DELETE", targets[0])[0] == 200
+    else:
+        # Other events, as well made as those that were stored.
+        other = objects.pack(
+            [msgspec.structs.replace(each, actor="mallory") for each in history.events],
+            after=log.genesis.hash,
+            log=log.identity,
+        )
+        for target, piece in zip(targets, other.pieces, strict=True):
+            _, chunk = apiserver.request("GET", target)
+            chunk["spec"]["payload"] = piece
+            assert apiserver.request("PUT", target, chunk)[0] == 200
+    hasty = limited(config, start_timeout=0.0)
+    with pytest.raises(UnavailableError, match="stored at position 1 cannot be read"):
+        async with open_log(hasty):
+            pass
+
+
 async def test_the_first_list_comes_in_pages(
     config: Config, log: Log, way: Interference, history: History
 ) -> None:
@@ -173,10 +308,17 @@ async def test_a_list_whose_moment_is_forgotten_goes_on_by_name(
     _, page = apiserver.request("GET", f"{path}/changes?limit=10")
     # What an API server sends along with 410: to go on after that name, as of now.
     body = GONE | {"metadata": {"continue": inconsistent(page)}}
-    expired = way.plan("GET", "continue=", Reply(410, body=body))
+    expired = way.plan("GET", "continue=", Reply(410, body=body), times=2)
+    asked = len(way.requests)
     async with open_log(way.config(config)) as opened:
-        assert expired.is_set()
         assert await everything(opened) == history.events
+        # Nothing comes twice, also where what is stored is handed out unchecked.
+        chunks = [chunk async for chunk in opened.audit(after=0, until=30)]
+    assert expired.is_set()
+    positions = [event.position for chunk in chunks for event in chunk]
+    assert positions == list(range(1, 31))
+    firsts = [each for each in way.requests[asked:] if each.endswith("limit=10")]
+    assert len(firsts) == 2
 
 
 async def test_a_list_that_cannot_go_on_is_begun_again(

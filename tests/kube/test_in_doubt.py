@@ -12,7 +12,7 @@ from events import History, creations, everything
 from evstore.errors import UnavailableError
 from evstore.log import HeadMovedError, InDoubtError
 from fault.history import checked_history, limited
-from kube.interference import Fault, Interference, Reply
+from kube.interference import Fault, Held, Interference, Reply
 
 if TYPE_CHECKING:
     from evstore.config import Config
@@ -28,8 +28,10 @@ CHANGES = "/changes"
         (Fault.LOSE_ANSWER, True),
         (Reply(500, body={"kind": "Status", "message": "etcd is gone"}), False),
         (Reply(504, body={"kind": "Status", "message": "timeout"}), False),
+        (Reply(201, body="welcome"), False),
+        (Reply(201, body={"metadata": {"name": "another", "uid": "1"}}), False),
     ],
-    ids=["cut before", "answer lost", "500", "504"],
+    ids=["cut before", "answer lost", "500", "504", "no Change", "another Change"],
 )
 async def test_an_append_without_an_answer_is_in_doubt_and_the_log_tells(
     log: Log, way: Interference, history: History, fault: Fault | Reply, *, there: bool
@@ -80,6 +82,71 @@ async def test_an_append_that_is_broken_off_is_in_doubt(
         await stalled.wait()
         log.abort()
     assert len(errors) == 1
+
+
+async def test_what_a_full_etcd_refuses_is_not_in_doubt(
+    log: Log, way: Interference, history: History
+) -> None:
+    events = creations(history, "a")
+    message = "etcdserver: mvcc: database space exceeded"
+    way.plan("POST", CHANGES, Reply(500, body={"kind": "Status", "message": message}))
+    with pytest.raises(UnavailableError, match=r"etcd is full: .*compact the log"):
+        await log.append(events, after=log.genesis)
+    await log.append(events, after=log.genesis)
+    assert await everything(log) == events
+
+
+class Landed:
+    """Sends appends of a name each, and keeps how they ended, in order."""
+
+    def __init__(self, log: Log, history: History) -> None:
+        self._log = log
+        self._history = history
+        self.outcomes: list[tuple[str, Exception | None]] = []
+        self.both = anyio.Event()
+
+    def send(self, name: str) -> None:
+        def landed(error: Exception | None) -> None:
+            self.outcomes.append((name, error))
+            if len(self.outcomes) == 2:
+                self.both.set()
+
+        after = self._history.head
+        events = creations(self._history, name)
+        assert self._log.send(events, after=after, landed=landed)
+
+
+async def test_a_second_append_in_flight_is_sent_when_the_first_stands(
+    log: Log, history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = Held(log, monkeypatch)
+    flights = Landed(log, history)
+    flights.send("a")
+    flights.send("b")
+    await held.there.wait()
+    with anyio.move_on_after(0.5):
+        await flights.both.wait()  # it does not, however long it may take
+    assert flights.outcomes == []
+    held.let.set()
+    await flights.both.wait()
+    assert flights.outcomes == [("a", None), ("b", None)]
+    assert await everything(log) == history.events
+
+
+async def test_a_second_append_in_flight_is_not_sent_where_the_first_is_in_doubt(
+    log: Log, way: Interference, history: History
+) -> None:
+    """Though it could be, as the first stands: who asks for that one is not done yet."""
+    way.plan("POST", CHANGES, Fault.LOSE_ANSWER)
+    flights = Landed(log, history)
+    flights.send("a")
+    flights.send("b")
+    await flights.both.wait()
+    assert [(name, type(error)) for name, error in flights.outcomes] == [
+        ("a", InDoubtError),
+        ("b", HeadMovedError),
+    ]
+    assert await everything(log) == history.events[:1]
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
+from evstore.log.kubernetes.client import Client
+from evstore.mirror.cluster import MirrorObjects
 from evstore.mirror.content import document_of, name_of, seen_of, source_of
 from evstore.model import Record
 
@@ -71,3 +73,30 @@ def test_whatever_is_written_fits_its_digest_when_it_is_read(
         apiserver.request("DELETE", one)
     assert seen_of(found).source == source_of(record)
     assert seen_of(found).version == record.version
+
+
+async def test_what_has_changed_since_it_was_seen_is_neither_replaced_nor_deleted(
+    apiserver: ApiServer, kubernetes_config: Config
+) -> None:
+    """Another instance may have its turn by now, or somebody may have edited it."""
+    body = {"labels": {}, "owner": None, "spec": {}, "status": None}
+    document = document_of(record_of(body))
+    name = name_of("Zone//a")
+    client = Client(kubernetes_config.kubernetes, seconds=10)
+    try:
+        objects = MirrorObjects(client)
+        seen = await objects.create(document)
+        assert seen is not None
+        namespace = kubernetes_config.kubernetes.system_namespace
+        path = f"/apis/evstore.dev/v1/namespaces/{namespace}/resources/{name}"
+        _, found = apiserver.request("GET", path)
+        found["metadata"]["labels"]["somebodys"] = "label"
+        assert apiserver.request("PUT", path, found)[0] == 200
+        assert await objects.replace(document, seen) is None
+        assert not await objects.delete(name, seen)
+        _, now = apiserver.request("GET", path)
+        assert now["metadata"]["labels"]["somebodys"] == "label"
+        assert await objects.delete(name, seen_of(now))
+        assert await objects.get(name) is None
+    finally:
+        await client.aclose()

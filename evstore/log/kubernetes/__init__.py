@@ -32,6 +32,7 @@ from .client import Client
 from .compaction import Compactor, Plan
 from .dates import DatedClock
 from .feed import Feed
+from .follower import Follower
 from .heartbeats import Heartbeats
 from .leases import Leases
 from .shelf import Shelf
@@ -89,11 +90,10 @@ async def open_kubernetes(config: Config) -> AsyncGenerator[KubernetesLog]:
 
         feed = await patiently(begin, seconds=limits.start_timeout)
         async with background() as tasks:
-            log = KubernetesLog(
-                client, shelf, feed, clock, tasks, watches=config.evstore.notify
-            )
-            if config.evstore.notify:
-                await tasks.start(feed.run)
+            follower = Follower(client, shelf, feed) if config.evstore.notify else None
+            log = KubernetesLog(client, shelf, feed, clock, tasks, follower=follower)
+            if follower is not None:
+                await tasks.start(follower.run)
             try:
                 yield log
             finally:
@@ -116,13 +116,13 @@ class KubernetesLog:
         clock: DatedClock,
         tasks: TaskGroup,
         *,
-        watches: bool,
+        follower: Follower | None,
     ) -> None:
         self._client = client
         self._shelf = shelf
         self._feed = feed
         self._clock = clock
-        self._watches = watches
+        self._follower = follower
         self._connected = False
         leases = Leases(client)
         self._queue = Queue(leases, TURNS, seconds=client.seconds)
@@ -321,13 +321,13 @@ class KubernetesLog:
     @property
     def listening(self) -> bool:
         """Whether a watch is open."""
-        return self._feed.watching
+        return self._follower is not None and self._follower.watching
 
     def connections(self) -> Connections:
         """Return how the requests to the API server stand."""
         return Connections(
             writer=self._connected,
-            listener=self._feed.watching if self._watches else None,
+            listener=self._follower.watching if self._follower else None,
             readers=self._client.under_way,
             readers_idle=0,
             readers_wanted=0,

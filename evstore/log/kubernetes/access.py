@@ -114,6 +114,21 @@ def tls_context(access: Configuration) -> ssl.SSLContext:
     return context
 
 
+async def token_of(access: Configuration) -> str | None:
+    """Return what tells the server who we are; None where a certificate does.
+
+    Raises:
+        UnavailableError: it cannot be read, for now.
+    """
+    try:
+        found: str | None = await access.get_api_key_with_prefix("BearerToken")
+    except (_untyped.ConfigException, OSError) as error:
+        message = f"store.kubernetes: the token cannot be read: {error}"
+        raise UnavailableError(message) from error
+    # Files end with a line, and headers do not.
+    return found.strip() if found else None
+
+
 def proxy_of(access: Configuration) -> str | None:
     """Return the proxy of the kubeconfig, or else of the environment."""
     if access.proxy:

@@ -35,6 +35,10 @@ class _ListMeta(msgspec.Struct, rename={"token": "continue"}):
     token: str = ""
 
 
+class _Details(msgspec.Struct):
+    name: str = ""
+
+
 class Status(msgspec.Struct):
     """What the API server says when it does not do what was asked."""
 
@@ -42,6 +46,7 @@ class Status(msgspec.Struct):
     reason: str = ""
     code: int = 0
     metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+    details: _Details | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -56,6 +61,16 @@ class Answer(msgspec.Struct, frozen=True):
     def ok(self) -> bool:
         """Whether what was asked for was done."""
         return self.status in OK
+
+    def lacks(self, name: str) -> bool:
+        """Whether the API server says that there is no object of this name.
+
+        Not every 404 does: there may be no such kind, or no API server.
+        """
+        if self.status != NOT_FOUND:
+            return False
+        details = self.explanation().details
+        return details is not None and details.name == name
 
     def explanation(self) -> Status:
         """Return the Status that the body holds, if it is one."""

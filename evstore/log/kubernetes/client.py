@@ -7,18 +7,19 @@ aiohttp session as they are, without its models.
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 import anyio
 import msgspec
+from aiohttp.http_exceptions import HttpProcessingError
 
 from evstore.clock import boot_microseconds
 from evstore.errors import ConfigError, SchemaError, StoreError, UnavailableError
 
-from .access import load_access, proxy_of, tls_context
 from .answers import (
     FORBIDDEN,
+    NOT_FOUND,
     OK,
     TOO_MANY,
     UNAUTHORIZED,
@@ -27,38 +28,28 @@ from .answers import (
     LostError,
     Status,
 )
+from .connection import CONNECT_SECONDS_MAX, JSON, LINE_BYTES_MAX, Connection, Request
 from .dates import microseconds_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
-
-    from kubernetes_asyncio.client import Configuration
 
     from evstore.config import KubernetesConfig
 
 _SERVER_FAULT: Final = 500
+# No status tells it, only these words of etcd.
+_FULL: Final = "database space exceeded"
 
-CONNECT_SECONDS_MAX: Final = 5.0
-# A line of a watch is an object; etcd takes none above 1.5 MiB.
-LINE_BYTES_MAX: Final = 2 * 1024 * 1024
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX)
 _RETRY_SECONDS_DEFAULT: Final = 1.0
-JSON: Final = "application/json"
 _VERBS: Final = {"POST": "create", "PUT": "update", "DELETE": "delete", "GET": "get"}
 
 
 ContentT = TypeVar("ContentT")
 
 
-class _Request(NamedTuple):
-    """What is asked of the server."""
-
-    method: str
-    path: str
-    query: Mapping[str, str] | None = None
-    body: bytes | None = None
-    accept: str = JSON
+class _UntrustedError(UnavailableError):
+    """Nothing was sent: one side does not accept the certificates of the other."""
 
 
 class Client:
@@ -78,11 +69,7 @@ class Client:
         self._config = config
         self.seconds: Final = seconds
         self._measure = measure
-        self._access: Configuration | None = None
-        self._session: aiohttp.ClientSession | None = None
-        self._proxy: str | None = None
-        self._opening = anyio.Lock()
-        self._closed = False
+        self._connection = Connection(config)
         self._under_way: set[anyio.CancelScope] = set()
         self.failures = 0
 
@@ -90,6 +77,11 @@ class Client:
     def namespace(self) -> str:
         """The namespace that holds the log."""
         return self._config.system_namespace
+
+    @property
+    def address(self) -> str:
+        """Where the server is, as far as is known."""
+        return self._connection.address
 
     @property
     def under_way(self) -> int:
@@ -101,24 +93,9 @@ class Client:
 
         Raises:
             ConfigError: that cannot be known from the settings.
+            UnavailableError: the credentials did not come in time.
         """
-        async with self._opening:
-            if self._closed:
-                message = "the log is closed"
-                raise UnavailableError(message)
-            if self._session is None:
-                self._access = await load_access(self._config)
-                self._proxy = proxy_of(self._access)
-                self._session = aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(ssl=tls_context(self._access)),
-                    cookie_jar=aiohttp.DummyCookieJar(),
-                    read_bufsize=LINE_BYTES_MAX,
-                )
-
-    async def renew(self) -> None:
-        """Read the credentials again: tokens change while instances run."""
-        async with self._opening:
-            self._access = await load_access(self._config)
+        await self._connection.open()
 
     def abort(self) -> None:
         """Break off what is under way; the server may still do it."""
@@ -127,14 +104,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        async with self._opening:
-            self._closed = True
-            session, self._session = self._session, None
-            if session is not None:
-                if session.connector is not None:
-                    # Without a farewell, which could take as long as the server likes.
-                    await session.connector.close(abort_ssl=True)
-                await session.close()
+        await self._connection.aclose()
 
     async def request(
         self,
@@ -154,7 +124,7 @@ class Client:
             LostError: no answer came in time, or the server failed.
             UnavailableError: nothing was sent, or nothing was done.
         """
-        asked = _Request(method, path, query, body, accept)
+        asked = Request(method, path, query, body, accept)
         deadline = anyio.current_time() + self.seconds
         with anyio.CancelScope(deadline=deadline) as scope:
             self._under_way.add(scope)
@@ -166,27 +136,37 @@ class Client:
             raise self._lost("was not waited for")
         raise self._lost(f"did not answer in {self.seconds:g} s")
 
-    async def _insist(self, asked: _Request) -> Answer:
+    async def _insist(self, asked: Request) -> Answer:
         renewed = False
         while True:
-            answer, headers = await self._exchange(asked)
+            readings = self._connection.readings
+            try:
+                answer, headers = await self._exchange(asked)
+            except _UntrustedError:
+                # Nothing was sent. Perhaps either side has new certificates.
+                if renewed or not readings:
+                    raise
+                renewed = True
+                await self._connection.renew(readings)
+                continue
             if answer.status == TOO_MANY:
                 await self._hold_back(headers)
             elif answer.status == UNAUTHORIZED and not renewed:
                 renewed = True
-                await self.renew()
+                await self._connection.renew(readings)
             elif answer.status == FORBIDDEN and not await self._is_ready():
                 # It does not know yet who may do what.
                 message = f"the API server {self.address} is not ready"
                 raise UnavailableError(f"{message}: {answer.explanation().message}")
             elif answer.status >= _SERVER_FAULT:
-                raise self._lost(f"failed: {answer.explanation().message}")
+                raise self._failed(answer.explanation().message)
             else:
                 return answer
 
     async def _is_ready(self) -> bool:
-        answer, _ = await self._exchange(_Request("GET", "/readyz", accept="*/*"))
-        return answer.ok
+        answer, _ = await self._exchange(Request("GET", "/readyz", accept="*/*"))
+        # Not every proxy in front of a server lets that through.
+        return answer.ok or answer.status == NOT_FOUND
 
     async def _hold_back(self, headers: Mapping[str, str]) -> None:
         """Wait as long as the server wants; where that is too long, say so at once."""
@@ -199,55 +179,32 @@ class Client:
             raise UnavailableError(message)
         await anyio.sleep(pause)
 
-    async def _exchange(self, asked: _Request) -> tuple[Answer, Mapping[str, str]]:
+    async def _exchange(self, asked: Request) -> tuple[Answer, Mapping[str, str]]:
         sent = boot_microseconds()
+        request = await self._connection.begin(asked, _LIMITS)
         try:
-            async with await self._begin(asked) as reply:
+            async with request as reply:
                 content = await reply.read()
                 self._tell_time(reply.headers, sent)
                 answer = Answer(reply.status, content, asked.path, asked.method)
                 return answer, reply.headers
-        except aiohttp.ClientConnectorError as error:
+        except aiohttp.ClientSSLError as error:
+            self.failures += 1
+            message = f"the API server {self.address} cannot be trusted: {error}"
+            raise _UntrustedError(message) from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             self.failures += 1
             message = f"the API server {self.address} cannot be reached: {error}"
             raise UnavailableError(message) from error
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             self._check_runtime(error)
-            raise self._lost(f"did not answer: {_words(error)}") from (error)
+            raise self._lost(f"did not answer: {_words(error)}") from error
 
     def _check_runtime(self, error: Exception) -> None:
         """Raise what is no failure of the connection, but a fault of ours."""
         # aiohttp says so where a session is closed in the middle of a request.
-        if isinstance(error, RuntimeError) and not self._closed:
+        if isinstance(error, RuntimeError) and not self._connection.closed:
             raise error
-
-    async def _begin(
-        self,
-        asked: _Request,
-        limits: aiohttp.ClientTimeout = _LIMITS,
-    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        if self._session is None:
-            await self.open()
-        assert self._access is not None
-        assert self._session is not None
-        headers = {"Accept": asked.accept, "Content-Type": JSON}
-        token = await self._access.get_api_key_with_prefix("BearerToken")
-        if token:
-            headers["Authorization"] = token
-        more: dict[str, Any] = {}
-        if self._access.tls_server_name:
-            more["server_hostname"] = self._access.tls_server_name
-        return self._session.request(
-            asked.method,
-            f"{self._access.host}{asked.path}",
-            params=asked.query,
-            data=asked.body,
-            headers=headers,
-            proxy=self._proxy,
-            timeout=limits,
-            allow_redirects=False,
-            **more,
-        )
 
     def _tell_time(self, headers: Mapping[str, str], sent: int) -> None:
         date = headers.get("Date")
@@ -276,32 +233,25 @@ class Client:
         limits = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=silence
         )
-        try:
-            asked = _Request("GET", path, query, accept=accept)
-            request = await self._begin(asked, limits)
-            async with AsyncExitStack() as stack:
-                # A watch may be silent for long, but not before it has begun.
+        asked = Request("GET", path, query, accept=accept)
+        readings = self._connection.readings
+        async with AsyncExitStack() as stack:
+            try:
+                # The answer begins at once, also where nothing is to be told for long.
                 with anyio.fail_after(self.seconds):
+                    request = await self._connection.begin(asked, limits)
                     reply = await stack.enter_async_context(request)
-                if reply.status == UNAUTHORIZED:
-                    await self.renew()
-                if reply.status not in OK:
-                    answer = Answer(reply.status, await reply.read(), path, "WATCH")
-                    raise self.refusal(answer)
+                    if reply.status not in OK:
+                        answer = Answer(reply.status, await reply.read(), path, "WATCH")
+                        if reply.status == UNAUTHORIZED:
+                            await self._connection.renew(readings)
+                        raise self.refusal(answer)
                 yield _lines(reply)
-        except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            self._check_runtime(error)
-            self.failures += 1
-            what = f"the watch of the API server {self.address}"
-            message = f"{what} broke off: {_words(error)}"
-            raise UnavailableError(message) from error
-
-    @property
-    def address(self) -> str:
-        """Where the server is, as far as is known."""
-        if self._access is None:
-            return "of the cluster"
-        return self._access.host or ""
+            except (aiohttp.ClientError, OSError, RuntimeError) as error:
+                self._check_runtime(error)
+                self.failures += 1
+                message = f"the watch of the API server {self.address} broke off"
+                raise UnavailableError(f"{message}: {_words(error)}") from error
 
     def refusal(self, answer: Answer) -> Exception:
         """Return what an answer means that nobody expects; nothing was done."""
@@ -357,13 +307,28 @@ class Client:
             f'store.kubernetes: {message}. "evstore migrate manifests" prints the roles'
         )
 
+    def _failed(self, message: str) -> UnavailableError:
+        if _FULL in message:
+            # etcd has refused it, and refuses everything until somebody makes room.
+            advice = "compact the log, and etcd, and defragment it"
+            return UnavailableError(f"etcd is full: {message}. To make room, {advice}")
+        return self._lost(f"failed: {message}")
+
     def _lost(self, what: str) -> LostError:
         self.failures += 1
         return LostError(f"the API server {self.address} {what}")
 
 
 async def _lines(reply: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
-    while line := await reply.content.readline():
+    while True:
+        try:
+            line = await reply.content.readline()
+        except (ValueError, HttpProcessingError) as error:
+            # Not told: it begins with what others have written.
+            message = f"a watch has told of more than {LINE_BYTES_MAX} bytes at once"
+            raise UnavailableError(message) from error
+        if not line:
+            return
         yield line
 
 

@@ -32,8 +32,9 @@ def genesis_of(identity: UUID) -> Head:
 class Copy:
     """What has been read of the log `identity`, from its first event or its floor on.
 
-    `uid` is that of the object that holds the last event, `version` the newest one at
-    which an object of the log was created, as far as is known. `pending` are events whose redaction was announced, and of which the copy has the body still.
+    `uid` is that of the object that holds the last event, `version` the newest that any
+    of the objects had when it was read. `pending` are events whose redaction was
+    announced, and of which the copy has the body still.
     """
 
     def __init__(self, identity: UUID, base: Base | None = None) -> None:
@@ -65,19 +66,8 @@ class Copy:
         return self._firsts[bisect_right(self._firsts, position) - 1]
 
     def adopt(self, events: Sequence[StoredEvent], metadata: Metadata) -> None:
-        """Take in the events of the change that follows the head.
-
-        Raises:
-            DivergedError: the object is older than the one before it: the cluster was
-                set back in between, and has lost that one.
-        """
-        # One that was written anew, for a redaction, is newer than what follows it.
-        if metadata.generation == 1:
-            version = int(metadata.resource_version or 0)
-            if version <= self.version:
-                message = "the cluster was set back to an earlier state"
-                raise DivergedError(message)
-            self.version = version
+        """Take in the events of the change that follows the head."""
+        self.version = max(self.version, version_of(metadata))
         self.ledger.extend(events)
         self._firsts.append(events[0].position)
         self.uid = metadata.uid
@@ -114,6 +104,12 @@ class Copy:
                 self.ledger.replace(event)
             if event.body_digest is not None:
                 self.pending.discard(event.position)
+
+
+def version_of(metadata: Metadata) -> int:
+    """Return an object's version as a number; 0 where this server does not number."""
+    text = metadata.resource_version
+    return int(text) if text.isdecimal() else 0
 
 
 def check_order(change: Change, copy: Copy) -> None:

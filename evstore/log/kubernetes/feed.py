@@ -13,7 +13,6 @@ the floor is looked at, too.
 from __future__ import annotations
 
 import logging
-import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -21,18 +20,15 @@ import anyio
 import msgspec
 
 from evstore.clock import boot_microseconds
-from evstore.errors import DivergedError, StoreError, UnavailableError
+from evstore.errors import DivergedError, UnavailableError
 from evstore.log.failures import ForeignLogError, UnreadableError
 
-from . import base, objects, watches
-from .answers import GoneError
-from .copy import Copy, check_order
+from . import base, objects
+from .copy import Copy, check_order, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
     from uuid import UUID
-
-    from anyio.abc import TaskStatus
 
     from evstore.log.ledger import Ledger
     from evstore.model import Head, StoredEvent
@@ -43,8 +39,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONFIRMED_SECONDS_MAX: Final = 1800
-PAUSE_SECONDS_MAX: Final = 5.0
-_PAUSE_SECONDS_MIN: Final = 0.05
+
+
+class Look(msgspec.Struct, frozen=True):
+    """When a look at the end of the log began, and how much had failed up to then."""
+
+    began: int
+    disturbances: int
 
 
 class Feed:
@@ -54,14 +55,14 @@ class Feed:
         self._client = client
         self._shelf = shelf
         self.copy = Copy(identity)
-        self.watching = False
         self._grown = anyio.Event()
         self._own = ""
         # When we have last begun to look at where the log ends, and where that was.
         self._confirmed_at: int | None = None
         self._confirmed = 0
-        self._confirmed_failures = 0
-        self._started: Callable[[], None] | None = None
+        self._confirmed_disturbances = 0
+        self._upsets = 0
+        self._loading = anyio.Lock()
 
     @property
     def ledger(self) -> Ledger:
@@ -89,25 +90,64 @@ class Feed:
         finally:
             self._own = ""
 
+    def is_new(self, news: objects.News) -> bool:
+        """Whether somebody else has created a change after our head."""
+        ours = news.spec is not None and news.spec.hash == self._own
+        return objects.position_of(news) > self.head.position and not ours
+
+    def look(self) -> Look:
+        """Return what tells later how long ago now is, and what has failed since."""
+        return Look(boot_microseconds(), self._disturbances)
+
+    @property
+    def _disturbances(self) -> int:
+        return self._client.failures + self._upsets
+
+    def upset(self) -> None:
+        """Take nothing for confirmed any more, as something has failed or is gone."""
+        self._upsets += 1
+
     def adopt(
-        self, events: Sequence[StoredEvent], metadata: objects.Metadata, *, began: int
+        self, events: Sequence[StoredEvent], metadata: objects.Metadata, *, look: Look
     ) -> None:
-        """Take in events that we began to append directly after the head, by boot time.
+        """Take in events that we have appended directly after the head since a look.
 
         Nobody is woken: who waits does so for what others append.
 
         Raises:
             DivergedError: the cluster has lost what was before them.
         """
-        try:
-            self.copy.adopt(events, metadata)
-        except DivergedError:
-            self.copy.uid = ""  # the object at our head is not what it was
-            self._confirmed_at = None
-            raise
-        self._confirm(began)
+        if metadata.resource_version.isdecimal() and (
+            version_of(metadata) <= self.copy.version
+        ):
+            self._distrust()
+            message = "the cluster was set back to an earlier state"
+            raise DivergedError(message)
+        self.copy.adopt(events, metadata)
+        self._confirm(look)
 
-    async def _take(self, change: objects.Change) -> None:
+    def _distrust(self) -> None:
+        """Read the log anew before anything else is taken from the copy."""
+        self.copy.uid = ""  # the object at our head is not what it was
+        self._confirmed_at = None
+
+    async def check_before(self, first: int | None, uid: str, *, since: Look) -> None:
+        """Check that a change is there still, if anything has failed since a look.
+
+        The server may have come back with an older state in between, and what has been
+        created then stands behind a gap.
+
+        Raises:
+            DivergedError: it is not, and what follows it is no part of the log.
+        """
+        if first is None or self._disturbances == since.disturbances:
+            return
+        if await self._shelf.uid(first) != uid:
+            self._distrust()
+            message = f"the log has lost event {first}"
+            raise DivergedError(message)
+
+    async def take(self, change: objects.Change) -> None:
         """Take in a change, if it is the one that follows the head.
 
         Raises:
@@ -118,6 +158,9 @@ class Feed:
         if objects.position_of(change) != copy.head.position + 1:
             return
         check_order(change, copy)
+        if version_of(change.metadata) <= copy.version:
+            # Ours was written anew since, or the cluster was set back.
+            await self._check_end()
         try:
             events = await self._shelf.events(change)
         except UnreadableError as error:
@@ -135,6 +178,10 @@ class Feed:
             DivergedError: there is a change that does not follow the one before it.
             UnavailableError: the cluster does not answer, or what is stored is damaged.
         """
+        async with self._loading:
+            await self._load(identity)
+
+    async def _load(self, identity: UUID) -> None:
         while True:
             copy = await self._read(identity)
             if copy is None:
@@ -193,7 +240,7 @@ class Feed:
             change = await self._shelf.change(self.head.position + 1)
             if change is None:
                 return
-            await self._take(change)
+            await self.take(change)
 
     async def refresh(self) -> None:
         """Take in all that was in the log when this was called, as a quorum has it.
@@ -204,13 +251,19 @@ class Feed:
             ForeignLogError: another log is there now.
             UnavailableError: the cluster does not answer.
         """
-        try:
-            await self._reach_end()
-        except ForeignLogError:
-            raise
-        except DivergedError as error:
-            logger.warning("reading the whole log anew: %s", error)
-            await self.reload()
+        while True:
+            copy = self.copy
+            try:
+                await self._reach_end()
+            except ForeignLogError:
+                raise
+            except DivergedError as error:
+                async with self._loading:
+                    if copy is not self.copy:
+                        continue  # another task has read it anew
+                    logger.warning("reading the whole log anew: %s", error)
+                    await self._reload()
+            return
 
     async def _reach_end(self) -> None:
         """Take in what follows, and make sure that our head is the log's.
@@ -218,18 +271,21 @@ class Feed:
         Raises:
             DivergedError: the log has lost our last event, or was compacted beyond it.
         """
-        # A process may be suspended at any point: what is confirmed is as of now.
-        began = boot_microseconds()
-        await self._check_end()
-        await self.catch_up()
-        if not _recent(self._confirmed_at):
-            floor = (await self._shelf.log()).floor
-            if floor > self._confirmed:
-                message = f"the log was compacted beyond event {self._confirmed}"
-                raise DivergedError(message)
-        self._confirm(began)
+        while True:
+            # A process may be suspended at any point: what is confirmed is as of now.
+            copy, look = self.copy, self.look()
+            await self._check_end()
+            await self.catch_up()
+            if not _recent(self._confirmed_at):
+                floor = (await self._shelf.log()).floor
+                if floor > self._confirmed:
+                    message = f"the log was compacted beyond event {self._confirmed}"
+                    raise DivergedError(message)
+            if copy is self.copy:
+                self._confirm(look)
+                return
 
-    async def reload(self) -> None:
+    async def _reload(self) -> None:
         """Read the whole log anew.
 
         Raises:
@@ -239,46 +295,48 @@ class Feed:
         if identity != self.copy.identity:
             message = f"the log in namespace {self._client.namespace} is another one"
             raise ForeignLogError(message)
-        await self.load(identity)
+        await self._load(identity)
 
     async def _check_end(self) -> None:
         """Check that the object that holds our last event is there, and the same."""
-        copy = self.copy
-        uid, first = copy.uid, copy.last_first
-        if first is None:
-            return
-        found = await self._shelf.uid(first)
-        if found != uid and copy is self.copy and copy.uid == uid:
-            message = f"the log has lost event {first}"
-            raise DivergedError(message)
+        while True:
+            copy = self.copy
+            uid, first = copy.uid, copy.last_first
+            if first is None or await self._shelf.uid(first) == uid:
+                return
+            if copy is self.copy and copy.uid == uid:
+                message = f"the log has lost event {first}"
+                raise DivergedError(message)
 
-    def _confirm(self, began: int) -> None:
-        self._confirmed_at = began
+    def _confirm(self, look: Look) -> None:
+        self._confirmed_at = look.began
         self._confirmed = self.head.position
-        self._confirmed_failures = self._client.failures
+        self._confirmed_disturbances = look.disturbances
 
-    async def ensure_confirmed(self) -> int:
+    async def ensure_confirmed(self) -> Look:
         """Make sure that our head was the log's not long ago, and no failure since.
 
-        Returns when it was, for `is_void`. A server that failed in between may have come
+        Returns the look that has told so. A server that failed in between may have come
         back with an older state.
         """
         if (
             self._confirmed_at is None
-            or self._confirmed_failures != self._client.failures
+            or self._confirmed_disturbances != self._disturbances
             or not _recent(self._confirmed_at)
         ):
             await self.refresh()
         assert self._confirmed_at is not None, "refreshing has confirmed it"
-        return self._confirmed_at
+        return Look(self._confirmed_at, self._confirmed_disturbances)
 
-    async def is_void(self, position: int, *, confirmed: int) -> bool:
+    async def is_void(self, position: int, *, confirmed: Look) -> bool:
         """Whether a change counts for nothing that was just created at a position.
 
-        `confirmed` is when the place before it was known to be the head. Not long after
+        `confirmed` is the look by which the place before it was the head. Not long after
         that, nothing that had its name before can have been old enough to be removed.
         """
-        return not _recent(confirmed) and position <= (await self._shelf.log()).floor
+        if _recent(confirmed.began):
+            return False
+        return position <= (await self._shelf.log()).floor
 
     async def learn_floor(self) -> None:
         """Forget what was compacted, but for the state at the floor."""
@@ -294,87 +352,21 @@ class Feed:
             if change is not None:
                 self.copy.renew(await self._shelf.events(change))
 
+    async def renew(self, change: objects.Change) -> None:
+        """Take in a change that was written anew, if the copy has it."""
+        if self.copy.first_of(objects.position_of(change)) is not None:
+            events = await self._shelf.events(change)
+            self.copy.renew(events)
+
     async def change_with(self, position: int) -> objects.Change | None:
         """Return the change that holds a position, as the cluster has it now."""
         first = self.copy.first_of(position)
         return None if first is None else await self._shelf.change(first)
 
-    # Following.
-
     async def wait(self, after: int) -> None:
         """Return when the copy has events after a position."""
         while self.head.position <= after:
             await self._grown.wait()
-
-    async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Follow by watches, one after the other, until cancelled.
-
-        It has started when it hears of what is appended, or when it cannot.
-        """
-        self._started = task_status.started
-        version = ""
-        pause = _PAUSE_SECONDS_MIN
-        while True:
-            try:
-                if not version:
-                    version = await self._shelf.moment()
-                    await self.refresh()
-                async for reached in self._watch(version):
-                    version, pause = reached, _PAUSE_SECONDS_MIN
-            except (
-                GoneError,
-                StoreError,
-                UnreadableError,
-                msgspec.DecodeError,
-            ) as error:
-                # Whatever it was: asking by name leaves no gap.
-                version = ""
-                logger.debug("the watch ended: %s", error)
-            finally:
-                self.watching = False
-                self._begin()
-            await anyio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-            pause = min(pause * 2, PAUSE_SECONDS_MAX)
-
-    def _begin(self) -> None:
-        """Tell, once, that following has started."""
-        started, self._started = self._started, None
-        if started is not None:
-            started()
-
-    async def _watch(self, version: str) -> AsyncGenerator[str]:
-        """Watch once; yield the versions from which another watch can go on."""
-        path = self._shelf.path(objects.CHANGES)
-        async with watches.watching(self._client, path, version) as told:
-            self.watching = True
-            self._begin()
-            async for each in told:
-                yield await self._heed(each)
-
-    async def _heed(self, told: watches.Told) -> str:
-        """Take in what a line brings; return the version from which to go on."""
-        news = objects.decode_news(told.object)
-        position = objects.position_of(news)
-        match told.type:
-            case watches.ADDED if self._is_new(news, position):
-                if position > self.head.position + 1:
-                    await self.catch_up()
-                await self._take(objects.decode_change(told.object))
-            case watches.DELETED:
-                self._confirmed_at = None  # perhaps it was our last one
-                if position > self.ledger.floor.position:
-                    await self.learn_floor()
-            case watches.MODIFIED:
-                change = objects.decode_change(told.object)
-                self.copy.renew(await self._shelf.events(change))
-            case _:
-                pass  # a bookmark, or what we have
-        return news.metadata.resource_version
-
-    def _is_new(self, news: objects.News, position: int) -> bool:
-        """Whether somebody else has created a change after our head."""
-        ours = news.spec is not None and news.spec.hash == self._own
-        return position > self.head.position and not ours
 
 
 def _recent(confirmed: int | None) -> bool:

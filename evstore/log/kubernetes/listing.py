@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from evstore.errors import UnavailableError
 
 from .answers import GONE
-from .client import JSON
+from .connection import JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

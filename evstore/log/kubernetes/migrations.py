@@ -26,6 +26,7 @@ _PATH: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _ADVICE: Final = 'Run "evstore migrate up"'
 _SERVED_SECONDS_MAX: Final = 30
 _PAUSE: Final = 0.05
+_decode: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,10 +146,7 @@ async def _get(client: Client, wanted: dict[str, Any]) -> dict[str, Any] | None:
     answer = await client.request("GET", f"{_PATH}/{name}")
     if answer.status == NOT_FOUND:
         return None
-    if not answer.ok:
-        raise client.refusal(answer)
-    found: dict[str, Any] = msgspec.json.decode(answer.body)
-    return found
+    return client.content(answer, _decode)
 
 
 async def _apply(client: Client, wanted: dict[str, Any]) -> bool:

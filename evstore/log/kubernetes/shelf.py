@@ -17,7 +17,15 @@ from evstore.log.failures import (
 )
 
 from . import objects
-from .answers import CONFLICT, NOT_FOUND, TOO_LARGE, UNPROCESSABLE, Answer, GoneError
+from .answers import (
+    CONFLICT,
+    NOT_FOUND,
+    TOO_LARGE,
+    UNPROCESSABLE,
+    Answer,
+    GoneError,
+    LostError,
+)
 from .listing import pages
 
 if TYPE_CHECKING:
@@ -65,9 +73,9 @@ class Shelf:
         path = self.path(objects.LOGS, objects.IDENTITY)
         while True:
             answer = await self._client.request("GET", path)
-            if answer.status != NOT_FOUND:
+            if not answer.lacks(objects.IDENTITY):
                 return self._client.content(answer, objects.decode_log)
-            await self._create_identity(answer)
+            await self._create_identity()
 
     async def put_log(
         self, found: objects.LogObject, spec: objects.LogSpec, **annotations: str
@@ -102,9 +110,7 @@ class Shelf:
             if await self.put_log(found, found.spec, **mark):
                 return
 
-    async def _create_identity(self, missing: Answer) -> None:
-        if missing.explanation().reason != "NotFound":
-            raise self._client.refusal(missing)  # there is not even such a kind
+    async def _create_identity(self) -> None:
         body = objects.document(
             objects.LOGS, objects.IDENTITY, {"identity": str(uuid4())}
         )
@@ -126,17 +132,18 @@ class Shelf:
 
     async def change(self, position: int) -> objects.Change | None:
         """Return the change that begins at a position, as it is now; None if none."""
-        path = self.path(objects.CHANGES, objects.name_of(position))
-        answer = await self._client.request("GET", path)
-        if answer.status == NOT_FOUND:
+        name = objects.name_of(position)
+        answer = await self._client.request("GET", self.path(objects.CHANGES, name))
+        if answer.lacks(name):
             return None
         return self._client.content(answer, objects.decode_change)
 
     async def uid(self, position: int) -> str | None:
         """Return what tells the change at a position from any other of that name."""
-        path = self.path(objects.CHANGES, objects.name_of(position))
+        name = objects.name_of(position)
+        path = self.path(objects.CHANGES, name)
         answer = await self._client.request("GET", path, accept=BARE)
-        if answer.status == NOT_FOUND:
+        if answer.lacks(name):
             return None
         return self._client.content(answer, objects.decode_bare).metadata.uid
 
@@ -199,7 +206,23 @@ class Shelf:
             raise HeadMovedError
         if status is not None and answer.status in _REFUSED:
             raise RejectedError(status.message)
-        return self._client.content(answer, objects.decode_bare).metadata
+        return self._created(answer, objects.name_of(spec.first))
+
+    def _created(self, answer: Answer, name: str) -> objects.Metadata:
+        """Return what the server says about what it has created.
+
+        Raises:
+            LostError: it says that it has created something, and not this.
+        """
+        self._checked(answer)
+        try:
+            metadata = objects.decode_bare(answer.body).metadata
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            metadata = objects.Metadata()
+        if metadata.name != name or not metadata.uid:
+            message = f"what answers at {self._client.address} is no API server"
+            raise LostError(message)
+        return metadata
 
     async def replace(
         self, change: objects.Change, events: Sequence[StoredEvent]
@@ -250,7 +273,7 @@ class Shelf:
 
         async def fetch(index: int) -> None:
             answer = await self._client.request("GET", self.path(plural, names[index]))
-            if answer.status != NOT_FOUND:
+            if not answer.lacks(names[index]):
                 content = self._client.content(answer, objects.decode_chunk)
                 found[index] = content.spec.payload
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -117,7 +118,11 @@ class Snapshots:
                     found = await self._shelf.chunks(objects.SNAPSHOT_CHUNKS, pieces)
                     if None in found:
                         return  # it is being dropped
-                    yield b"".join(base64.b64decode(text or "") for text in found)
+                    try:
+                        chunk = b"".join(base64.b64decode(text or "") for text in found)
+                    except binascii.Error:
+                        return  # damaged: what is missing tells
+                    yield chunk
                 return
 
     async def save(

@@ -10,10 +10,12 @@ import msgspec
 from evstore.errors import UnavailableError
 
 from .answers import GONE, GoneError
-from .client import JSON, Client
+from .connection import JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from .client import Client
 
 ADDED: Final = "ADDED"
 MODIFIED: Final = "MODIFIED"

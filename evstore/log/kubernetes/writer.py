@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from evstore.clock import boot_microseconds
 from evstore.errors import DivergedError, StoreError
 from evstore.log.failures import (
     AppendError,
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from evstore.log.contract import Log
     from evstore.model import Head, StoredEvent
 
-    from .feed import Feed
+    from .feed import Feed, Look
     from .shelf import Shelf
     from .turns import Queue
 
@@ -92,25 +91,32 @@ class Writer:
             await self._create(events, after, confirmed=confirmed)
 
     async def _create(
-        self, events: Sequence[StoredEvent], after: Head, *, confirmed: int
+        self, events: Sequence[StoredEvent], after: Head, *, confirmed: Look
     ) -> None:
-        log = self._feed.copy.identity
-        began = boot_microseconds()
+        copy, look = self._feed.copy, self._feed.look()
+        first, uid = copy.last_first, copy.uid
         try:
-            metadata = await self._shelf.create(events, after=after.hash, log=log)
+            metadata = await self._shelf.create(
+                events, after=after.hash, log=copy.identity
+            )
         except LostError as error:
             raise InDoubtError(str(error)) from error
         try:
             if await self._feed.is_void(events[0].position, confirmed=confirmed):
                 raise HeadMovedError
+            await self._feed.check_before(first, uid, since=confirmed)
+            if self._feed.head == after:
+                self._feed.adopt(events, metadata, look=look)
+            else:
+                self._check_there(events[-1])  # the watch was quicker
         except StoreError as error:
             raise InDoubtError(str(error)) from error
-        if self._feed.head != after:
-            return  # somebody has asked for it by its name
-        try:
-            self._feed.adopt(events, metadata, began=began)
-        except DivergedError as error:
-            raise InDoubtError(str(error)) from error
+
+    def _check_there(self, last: StoredEvent) -> None:
+        """Check that the copy has what was created: it may have been read anew."""
+        if self._feed.ledger.place(last.position) != last.head:
+            message = f"the log was read anew, and has no event {last.position} of ours"
+            raise DivergedError(message)
 
     def send(
         self,
