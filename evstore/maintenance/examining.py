@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from evstore.config import StoreType
-from evstore.doctor.judgement import judge, unreachable
+from evstore.doctor.postgres.judgement import judge, unreachable
 from evstore.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:

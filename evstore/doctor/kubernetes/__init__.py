@@ -1,0 +1,1 @@
+"""A Kubernetes cluster: facts about it, and what they mean."""

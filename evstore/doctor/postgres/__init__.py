@@ -1,0 +1,1 @@
+"""A PostgreSQL server: facts about it, and what they mean."""
