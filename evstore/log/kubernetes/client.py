@@ -129,6 +129,17 @@ class Client:
         return self._config.system_namespace
 
     @property
+    def access(self) -> Configuration:
+        """Address, certificates and credentials of an open client."""
+        assert self._access is not None, "it is open"
+        return self._access
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy by which the server is reached, perhaps with a password in it."""
+        return self._proxy
+
+    @property
     def under_way(self) -> int:
         """How many requests wait for their answers."""
         return len(self._under_way)

@@ -62,6 +62,27 @@ _decode_list: Final = msgspec.json.Decoder(_SnapshotList).decode
 _decode_snapshot: Final = msgspec.json.Decoder(Snapshot).decode
 
 
+async def stored(client: Client, shelf: Shelf) -> list[tuple[Snapshot, SnapshotSpec]]:
+    """Return the snapshots that are visible, with the names of their chunks."""
+    found: list[tuple[Snapshot, SnapshotSpec]] = []
+    token = ""
+    while True:
+        query = {"limit": str(_PAGE_OBJECTS)}
+        if token:
+            query["continue"] = token
+        path = shelf.path(objects.SNAPSHOTS)
+        answer = await client.request("GET", path, query=query)
+        page = client.content(answer, _decode_list)
+        for each in page.items:
+            try:
+                found.append((_decode_snapshot(each.spec.snapshot), each.spec))
+            except msgspec.DecodeError:
+                continue  # not one of ours
+        token = page.metadata.token
+        if not token:
+            return found
+
+
 class Snapshots:
     """The snapshots of one namespace."""
 
@@ -83,33 +104,14 @@ class Snapshots:
 
     async def all(self) -> list[Snapshot]:
         """Return all snapshots, the one of the highest position first."""
-        found = [snapshot for snapshot, _ in await self._stored()]
+        found = [snapshot for snapshot, _ in await stored(self._client, self._shelf)]
         return sorted(
             found, key=lambda each: (each.stamp.head.position, each.taken_at)
         )[::-1]
 
-    async def _stored(self) -> list[tuple[Snapshot, SnapshotSpec]]:
-        found: list[tuple[Snapshot, SnapshotSpec]] = []
-        token = ""
-        while True:
-            query = {"limit": str(_PAGE_OBJECTS)}
-            if token:
-                query["continue"] = token
-            path = self._shelf.path(objects.SNAPSHOTS)
-            answer = await self._client.request("GET", path, query=query)
-            page = self._client.content(answer, _decode_list)
-            for each in page.items:
-                try:
-                    found.append((_decode_snapshot(each.spec.snapshot), each.spec))
-                except msgspec.DecodeError:
-                    continue  # not one of ours
-            token = page.metadata.token
-            if not token:
-                return found
-
     async def load(self, snapshot: Snapshot) -> AsyncGenerator[bytes]:
         """Yield the chunks that are there, in order, unchecked."""
-        for each, spec in await self._stored():
+        for each, spec in await stored(self._client, self._shelf):
             if each.id == snapshot.id:
                 for pieces in spec.pieces:
                     found = await self._shelf.chunks(objects.SNAPSHOT_CHUNKS, pieces)
@@ -222,8 +224,8 @@ class Snapshots:
         The new one stays whatever the clock says.
         """
         stamp = new.stamp
-        stored = [each for each, _ in await self._stored()]
-        alike = [each for each in stored if each.stamp.label == stamp.label]
+        there = [each for each, _ in await stored(self._client, self._shelf)]
+        alike = [each for each in there if each.stamp.label == stamp.label]
         alike.sort(key=lambda each: (each.id == new.id, each.taken_at))
         limit = self._clock() - YOUNG_MICROSECONDS
         since = to_datetime(self._clock() - RUNNING_MICROSECONDS)
@@ -235,7 +237,7 @@ class Snapshots:
         }
         others = [
             each
-            for each in stored
+            for each in there
             if each.stamp.projection == stamp.projection
             and each.stamp.label != stamp.label
             and each.stamp.label not in used
@@ -250,7 +252,7 @@ class Snapshots:
     ) -> int:
         """Drop these snapshots, or all, of positions from `since` on; return how many."""
         dropped = 0
-        for each, spec in await self._stored():
+        for each, spec in await stored(self._client, self._shelf):
             chosen = snapshots is None or each.id in snapshots
             if chosen and each.stamp.head.position >= since:
                 dropped += await self._shelf.remove(objects.SNAPSHOTS, str(each.id))

@@ -23,6 +23,7 @@ from .leases import KIND_LABEL, Lease, LeaseMeta, Leases
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+TURNS: Final = "evstore-turns"
 QUEUE_ANNOTATION: Final = "evstore.dev/queue"
 KIND: Final = "queue"
 STALLED_SECONDS: Final = 2.0
@@ -69,7 +70,7 @@ class Queue:
         pause = _PAUSE_SECONDS_MIN
         while True:
             lease = await self._lease()
-            waiting = _waiting(lease)
+            waiting = waiting_in(lease)
             if ticket not in waiting:
                 waiting.append(ticket)
                 if not await self._write(lease, waiting):
@@ -90,7 +91,7 @@ class Queue:
         try:
             while True:
                 lease = await self._lease()
-                waiting = _waiting(lease)
+                waiting = waiting_in(lease)
                 if ticket not in waiting:
                     return
                 waiting.remove(ticket)
@@ -122,5 +123,6 @@ class Queue:
         return await self._leases.update(changed) is not None
 
 
-def _waiting(lease: Lease) -> list[str]:
+def waiting_in(lease: Lease) -> list[str]:
+    """Return who waits, first come, first served: the first has the turn."""
     return lease.metadata.annotations.get(QUEUE_ANNOTATION, "").split()

@@ -1,0 +1,32 @@
+"""What a probe finds, or why it does not: none of them hides what others find."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from evstore.doctor.facts import Unknown
+from evstore.errors import StoreError
+from evstore.log.failures import UnreadableError
+from evstore.log.kubernetes.client import GoneError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_T = TypeVar("_T")
+# What the API server says who may not do what, without where that is said.
+_REFUSAL: Final = re.compile(r'(User "[^"]*" cannot .*?)(?:\. "evstore|$)')
+
+
+async def known(probe: Callable[[], Awaitable[_T]]) -> _T | Unknown:
+    """Return what a probe finds, or why the server would not tell."""
+    try:
+        return await probe()
+    except (StoreError, GoneError, UnreadableError) as error:
+        return Unknown(briefly(str(error)))
+
+
+def briefly(message: str) -> str:
+    """Return a message without what other lines say: the setting, the path, the roles."""
+    refusal = _REFUSAL.search(message)
+    return refusal[1] if refusal else message.removeprefix("store.kubernetes: ")
