@@ -44,14 +44,13 @@ def order(log: Log, namespace: str) -> Check:
         f"no change begins at position {log.gap:,}, and behind it there is "
         + listed(log.behind)
     )
-    if len(log.behind) > 1:
+    first, *others = log.behind
+    if others:
         # A set-back cluster keeps one at most: here what was there has gone.
         return fail("order", found, f"something was removed or changed: {_RESTORE}")
-    advice = (
-        "if the cluster was set back to a backup: "
-        f"kubectl -n {namespace} delete changes.evstore.dev {log.behind[0]}"
-    )
-    return fail("order", found, f"{advice}; else {_RESTORE}")
+    deletion = f"kubectl -n {namespace} delete changes.evstore.dev {first}"
+    advice = f"if the cluster was set back to a backup: {deletion}; else {_RESTORE}"
+    return fail("order", found, advice)
 
 
 def size(log: Log) -> Check:

@@ -53,8 +53,7 @@ async def _facts(client: Client, clock: DatedClock, config: Config) -> Facts:
     kinds = await known(access.kinds)
     activity = Activity(client, clock)
     instances = await known(activity.instances)
-    labels = frozenset() if isinstance(instances, Unknown) else activity.labels
-    contents = Contents(client, Shelf(client), clock, labels)
+    contents = Contents(client, Shelf(client), clock, activity.labels)
     # Who may not look at the kinds may find what they are of.
     usable = isinstance(kinds, Unknown) or all(each.served for each in kinds)
     found = await known(contents.look) if usable else None

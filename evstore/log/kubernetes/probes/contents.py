@@ -71,10 +71,9 @@ class Contents:
         # Chunks first: whatever comes to refer to one of them is read after that.
         chunks = await known(self._chunks)
         snapshots = await known(lambda: stored(self._client, self._shelf))
-        self._found = await self._shelf.look()
         seen = await survey(
             self._shelf,
-            self._found,
+            await self._shelf.look(),
             now=self._clock.now(),
             wanted=frozenset(
                 each.stamp.head.position
@@ -82,10 +81,10 @@ class Contents:
             ),
         )
         log = await seen.log(memory_bytes=memory_bytes())
-        self._last = seen.last
+        self._found, self._last = seen.found, seen.last
         if isinstance(snapshots, Unknown):
             self.snapshots = snapshots
-            self.garbage = snapshots
+            self.garbage = None if chunks is None else snapshots
             return log
         self.snapshots = self._told(snapshots, seen, log.head)
         if isinstance(chunks, dict):
@@ -103,7 +102,7 @@ class Contents:
         head: int,
     ) -> Snapshots:
         """Tell snapshots that a start could begin from and others apart."""
-        own = []
+        own: list[Snapshot] = []
         foreign = compacted = 0
         for each, _ in snapshots:
             stamp = each.stamp

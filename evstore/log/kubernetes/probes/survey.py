@@ -11,8 +11,7 @@ import msgspec
 from evstore.clock import to_microseconds
 from evstore.doctor.kubernetes.facts import Log
 from evstore.log.failures import UnreadableError
-from evstore.log.kubernetes import objects
-from evstore.log.kubernetes.compaction import YOUNG_SECONDS
+from evstore.log.kubernetes import compaction, objects
 from evstore.log.kubernetes.copy import genesis_of
 from evstore.redaction import announcement_of
 
@@ -35,7 +34,8 @@ class Survey:
     """What is found on one way through the log; `now` is the server's time.
 
     Of the positions `wanted`, `hashes` has those that the log has. `identity` is the
-    log's, None where there is none yet. `chunks` are all that changes refer to.
+    log's, None where there is none yet. `chunks` are all that changes refer to, `found`
+    is the object of the log that all of it was compared with.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Survey:
         wanted: AbstractSet[int] = frozenset(),
     ) -> None:
         floor = found.spec.floor if found else None
+        self.found = found
         self.identity = found.spec.identity if found else None
         self.floor = floor.position if floor else 0
         self.hashes: dict[int, str] = {self.floor: floor.hash} if floor else {}
@@ -209,7 +210,7 @@ def is_old(created: datetime | None, now: int) -> bool:
     """Whether an object is older than what a compaction leaves alone."""
     if created is None:
         return False
-    return now - to_microseconds(created) > YOUNG_SECONDS * _SECOND
+    return now - to_microseconds(created) > compaction.YOUNG_SECONDS * _SECOND
 
 
 def _genesis(identity: str) -> str:
