@@ -201,6 +201,22 @@ def manifests(
         str,
         typer.Option(help="Service account, in the log's namespace, of the instances."),
     ] = "kuma-control-plane",
+    admission_policy: Annotated[
+        bool,
+        typer.Option(
+            "--admission-policy",
+            help="Also a policy by which changes stay as they are, whatever rights"
+            " somebody has; for Kubernetes 1.30 and later.",
+        ),
+    ] = False,
+    exempt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER",
+            help="User whom that policy lets redact and compact, as `kubectl auth"
+            " whoami` names them. May be given several times.",
+        ),
+    ] = None,
 ) -> None:
     """Print kinds and roles of a cluster, for `kubectl apply`.
 
@@ -209,8 +225,14 @@ def manifests(
     """
     from evstore.maintenance import cluster_manifests
 
+    if exempt and not admission_policy:
+        message = "--exempt says whom the policy lets pass: it takes --admission-policy"
+        raise UsageError(message)
     config = config_of(context)
-    print(cluster_manifests(config, account=account), end="")
+    printed = cluster_manifests(
+        config, account=account, admission_policy=admission_policy, exempt=exempt or ()
+    )
+    print(printed, end="")
 
 
 @app.command()
@@ -233,6 +255,11 @@ def grant(
     """
     from evstore import maintenance
 
+    if config_of(context).type == "kubernetes":
+        message = "store.type is kubernetes: a cluster binds roles instead of granting"
+        raise UsageError(
+            f"{message}; `evstore migrate manifests --account NAME` prints them"
+        )
     if apply:
         config = _database(context)
         statements = run(lambda: maintenance.grant(config, role))
