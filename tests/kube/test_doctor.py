@@ -411,11 +411,11 @@ async def test_chunks_that_nothing_refers_to_are_counted_by_who_may_look(
             "spec": {"payload": "x"},
         }
         apiserver.create(path_of(config, plural), body)
-    assert (await checks(admin))["garbage"].found == "no chunk that nothing refers to"
+    assert (await checks(admin))["leftovers"].found == "no chunk that nothing refers to"
     monkeypatch.setattr(compaction, "YOUNG_SECONDS", -1)
-    garbage = (await checks(admin))["garbage"]
-    assert garbage.found == "2 chunks that nothing refers to, 1 of snapshots"
-    assert "garbage" not in await checks(config)
+    leftovers = (await checks(admin))["leftovers"]
+    assert leftovers.found == "2 chunks that nothing refers to, 1 of snapshots"
+    assert "leftovers" not in await checks(config)
 
 
 async def test_a_queue_whose_first_does_not_move_is_told(

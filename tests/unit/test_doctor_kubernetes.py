@@ -15,9 +15,9 @@ from evstore.doctor.kubernetes.facts import (
     Account,
     Facts,
     Floor,
-    Garbage,
     Heartbeat,
     Kind,
+    Leftovers,
     Log,
     Mirror,
     Namespace,
@@ -62,7 +62,7 @@ WELL = Facts(
     instances=(BEAT,),
     turns=Turns(waiting=0, stalled=False),
     mirror=Mirror(holder="one", seconds=4.0),
-    garbage=Garbage(chunks=0, snapshot_chunks=0),
+    leftovers=Leftovers(chunks=0, snapshot_chunks=0),
 )
 CHECKS = [
     "reachable",
@@ -86,7 +86,7 @@ CHECKS = [
     "instances",
     "turns",
     "mirror",
-    "garbage",
+    "leftovers",
 ]
 
 
@@ -121,7 +121,7 @@ def test_of_a_cluster_without_kinds_only_those_fail() -> None:
         log=None,
         floor=None,
         snapshots=None,
-        garbage=None,
+        leftovers=None,
         mirror=None,
         token=None,
         turns=None,
@@ -132,7 +132,7 @@ def test_of_a_cluster_without_kinds_only_those_fail() -> None:
     assert (failed.check, failed.status) == ("kinds", Status.FAIL)
     assert "evstore migrate up" in failed.advice
     inside = {"append", "watch", "log", "order", "size", "redactions", "floor"}
-    inside |= {"snapshots", "garbage", "mirror", "token", "turns"}
+    inside |= {"snapshots", "leftovers", "mirror", "token", "turns"}
     assert [each.check for each in found] == [n for n in CHECKS if n not in inside]
 
 
@@ -160,7 +160,7 @@ def test_of_an_empty_log_there_is_no_more_to_say_than_that_it_is() -> None:
         ("instances", "instances"),
         ("turns", "turns"),
         ("mirror", "mirror"),
-        ("garbage", "garbage"),
+        ("leftovers", "leftovers"),
     ],
 )
 def test_what_the_server_does_not_tell_is_no_ok_and_hides_no_other(
@@ -356,8 +356,8 @@ def test_where_the_server_is_and_by_what_proxy_is_told() -> None:
             "",
         ),
         (
-            "garbage",
-            {"garbage": Garbage(chunks=1, snapshot_chunks=0)},
+            "leftovers",
+            {"leftovers": Leftovers(chunks=1, snapshot_chunks=0)},
             "ok",
             "evstore compact",
         ),

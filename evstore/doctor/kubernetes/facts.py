@@ -139,7 +139,7 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None
 
 
-class Garbage(msgspec.Struct, frozen=True, kw_only=True):
+class Leftovers(msgspec.Struct, frozen=True, kw_only=True):
     """Chunks that nothing refers to and that are an hour old."""
 
     chunks: int
@@ -153,7 +153,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     log where that is not known. `version` is that of the server; `token` is None where it
     tells nothing of its end. `writable` says why a change is not taken, or "" if it is.
     `watch` is None as well where instances do not listen, `floor` where nothing was
-    removed, and `garbage` where our account may not look for it.
+    removed, and `leftovers` where our account may not look for it.
     """
 
     way: Way
@@ -173,4 +173,4 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     instances: tuple[Heartbeat, ...] | Unknown
     turns: Turns | Unknown | None
     mirror: Mirror | Unknown | None
-    garbage: Garbage | Unknown | None
+    leftovers: Leftovers | Unknown | None

@@ -60,7 +60,7 @@ def judge(facts: Facts, config: Config) -> list[Check]:
                 each, running=activity.any_runs(facts.instances)
             ),
         ),
-        *told("garbage", facts.garbage, log.garbage),
+        *told("leftovers", facts.leftovers, log.leftovers),
     ]
 
 

@@ -8,7 +8,7 @@ from evstore.doctor.checks import Check, fail, ok, warn
 from evstore.doctor.words import ago, count, listed
 
 if TYPE_CHECKING:
-    from .facts import Floor, Garbage, Log
+    from .facts import Floor, Leftovers, Log
 
 # The store is meant for some 100,000 events; this is when to do something about it.
 EVENTS_MAX: Final = 80_000
@@ -92,14 +92,16 @@ def floor(floor: Floor, log: Log | None) -> Check:
     return ok("floor", found)
 
 
-def garbage(garbage: Garbage) -> Check:
+def leftovers(leftovers: Leftovers) -> Check:
     """Tell of chunks that are there for nothing."""
-    number = garbage.chunks + garbage.snapshot_chunks
+    number = leftovers.chunks + leftovers.snapshot_chunks
     if not number:
-        return ok("garbage", "no chunk that nothing refers to")
+        return ok("leftovers", "no chunk that nothing refers to")
     some = count(number, "chunk")
-    refers = f"{some} that nothing refers to, {garbage.snapshot_chunks:,} of snapshots"
-    return ok("garbage", refers, '"evstore compact" removes them')
+    refers = (
+        f"{some} that nothing refers to, {leftovers.snapshot_chunks:,} of snapshots"
+    )
+    return ok("leftovers", refers, '"evstore compact" removes them')
 
 
 def _mib(size: int) -> str:

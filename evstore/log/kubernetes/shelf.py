@@ -57,6 +57,15 @@ class Shelf:
 
     # Identity.
 
+    async def look(self) -> objects.LogObject | None:
+        """Return the object of the log, as a quorum has it; None where there is none."""
+        answer = await self._client.request(
+            "GET", self.path(objects.LOGS, objects.IDENTITY)
+        )
+        if answer.status == NOT_FOUND:
+            return None
+        return self._client.content(answer, objects.decode_log)
+
     async def identity(self) -> UUID:
         """Return the identity that the log has; give it one where it has none.
 
@@ -76,15 +85,6 @@ class Shelf:
             if answer.status != NOT_FOUND:
                 return self._client.content(answer, objects.decode_log)
             await self._create_identity(answer)
-
-    async def look(self) -> objects.LogObject | None:
-        """Return the object of the log, as a quorum has it; None where there is none."""
-        answer = await self._client.request(
-            "GET", self.path(objects.LOGS, objects.IDENTITY)
-        )
-        if answer.status == NOT_FOUND:
-            return None
-        return self._client.content(answer, objects.decode_log)
 
     async def put_log(self, found: objects.LogObject, spec: objects.LogSpec) -> bool:
         """Replace the object of the log; False where it is not as it was found.

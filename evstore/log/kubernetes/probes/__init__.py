@@ -74,7 +74,7 @@ async def _facts(client: Client, clock: DatedClock, config: Config) -> Facts:
         log=found,
         floor=await known(contents.floor) if usable else None,
         snapshots=contents.snapshots if there else None,
-        garbage=contents.garbage if there else None,
+        leftovers=contents.leftovers if there else None,
         instances=instances,
         turns=await known(activity.turns),
         mirror=await known(activity.mirror) if mirror else None,

@@ -9,7 +9,7 @@ import msgspec
 
 from evstore.clock import to_microseconds
 from evstore.doctor.facts import Snapshots, Unknown
-from evstore.doctor.kubernetes.facts import Floor, Garbage, Watch
+from evstore.doctor.kubernetes.facts import Floor, Leftovers, Watch
 from evstore.log.failures import UnreadableError
 from evstore.log.kubernetes import base, objects
 from evstore.log.kubernetes.client import FORBIDDEN, GoneError
@@ -64,7 +64,7 @@ class Contents:
         self._found: objects.LogObject | None = None
         self._last: str = ""
         self.snapshots: Snapshots | Unknown | None = None
-        self.garbage: Garbage | Unknown | None = None
+        self.leftovers: Leftovers | Unknown | None = None
 
     async def look(self) -> Log:
         """Look at the log; and at snapshots and chunks, which may fail for themselves."""
@@ -84,13 +84,13 @@ class Contents:
         self._found, self._last = seen.found, seen.last
         if isinstance(snapshots, Unknown):
             self.snapshots = snapshots
-            self.garbage = None if chunks is None else snapshots
+            self.leftovers = None if chunks is None else snapshots
             return log
         self.snapshots = self._told(snapshots, seen, log.head)
         if isinstance(chunks, dict):
-            self.garbage = self._unused(chunks, snapshots, seen)
+            self.leftovers = self._unused(chunks, snapshots, seen)
         else:
-            self.garbage = chunks
+            self.leftovers = chunks
         return log
 
     # Snapshots.
@@ -172,13 +172,13 @@ class Contents:
         names: dict[str, set[str]],
         snapshots: list[tuple[Snapshot, SnapshotSpec]],
         seen: Survey,
-    ) -> Garbage:
+    ) -> Leftovers:
         used = {
             name for _, spec in snapshots for pieces in spec.pieces for name in pieces
         }
         if self._found and self._found.spec.floor:
             used |= set(self._found.spec.floor.pieces)
-        return Garbage(
+        return Leftovers(
             chunks=len(names[objects.CHUNKS] - seen.chunks),
             snapshot_chunks=len(names[objects.SNAPSHOT_CHUNKS] - used),
         )
