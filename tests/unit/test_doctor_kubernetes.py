@@ -147,6 +147,7 @@ def test_of_an_empty_log_there_is_no_more_to_say_than_that_it_is() -> None:
     ("fact", "check"),
     [
         ("version", "version"),
+        ("account", "account"),
         ("namespace", "namespace"),
         ("kinds", "kinds"),
         ("rights", "rights"),

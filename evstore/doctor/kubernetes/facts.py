@@ -158,7 +158,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     way: Way
     version: str | Unknown
-    account: Account | None
+    account: Account | Unknown | None
     token: Token | None
     namespace: Namespace | Unknown
     kinds: tuple[Kind, ...] | Unknown

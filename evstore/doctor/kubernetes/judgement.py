@@ -34,15 +34,16 @@ def unreachable(error: StoreError) -> list[Check]:
 
 def judge(facts: Facts, config: Config) -> list[Check]:
     """Return the checks of a cluster that was reached, always in the same order."""
+    account = None if isinstance(facts.account, Unknown) else facts.account
     return [
         way.reachable(facts.way, config.kubernetes.system_namespace),
         *told("version", facts.version, way.version),
         way.tls(facts.way),
-        way.account(facts.account),
+        *_account(facts),
         *told("token", facts.token, way.token),
         *told("namespace", facts.namespace, way.namespace),
         *told("kinds", facts.kinds, lambda each: way.kinds(each, facts.kinds_needed)),
-        *told("rights", facts.rights, lambda each: way.rights(each, facts.account)),
+        *told("rights", facts.rights, lambda each: way.rights(each, account)),
         *told("append-only", facts.rights, way.append_only),
         *told("clock", facts.clock, rules.clock),
         *told("append", facts.writable, activity.append),
@@ -62,6 +63,12 @@ def judge(facts: Facts, config: Config) -> list[Check]:
         ),
         *told("leftovers", facts.leftovers, log.leftovers),
     ]
+
+
+def _account(facts: Facts) -> Iterator[Check]:
+    if facts.account is None:
+        yield way.account(None)
+    yield from told("account", facts.account, way.account)
 
 
 def _log(facts: Facts, config: Config) -> Iterator[Check]:

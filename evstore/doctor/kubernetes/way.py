@@ -35,7 +35,7 @@ def reachable(way: Way, namespace: str) -> Check:
 def account(account: Account | None) -> Check:
     """Tell who we are."""
     if account is None:
-        return ok("account", "this server does not tell who we are; newer ones do")
+        return ok("account", "the server does not tell who we are; newer ones do")
     return ok("account", f"{account.name}, as {account.told_by} says")
 
 

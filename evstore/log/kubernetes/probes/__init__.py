@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from evstore.doctor.facts import Clock, Unknown
-from evstore.doctor.kubernetes.facts import Facts, Log
+from evstore.doctor.kubernetes.facts import Facts
 from evstore.log.kubernetes import manifests
 from evstore.log.kubernetes.client import Client
 from evstore.log.kubernetes.dates import DatedClock
@@ -18,7 +18,7 @@ from evstore.log.kubernetes.shelf import Shelf
 from .access import Access
 from .activity import Activity
 from .contents import Contents
-from .known import known
+from .known import Finding, known, look_for, nothing
 
 if TYPE_CHECKING:
     from evstore.config import Config
@@ -47,37 +47,44 @@ async def examine(config: Config) -> Facts:
 
 async def _facts(client: Client, clock: DatedClock, config: Config) -> Facts:
     mirror = config.kubernetes.mirror.enabled
-    access = Access(client, clock, mirror=mirror)
+    access, activity = Access(client, clock, mirror=mirror), Activity(client, clock)
     # The first answer says whether there is a server, and whether it lets us in.
     version = await access.version()
-    kinds = await known(access.kinds)
-    activity = Activity(client, clock)
-    instances = await known(activity.instances)
+    kinds = Finding(access.kinds)
+    account = Finding(access.account)
+    namespace = Finding(access.namespace)
+    rights = Finding(access.rights)
+    instances = Finding(activity.instances)
+    turns = Finding(activity.turns)
+    shown = Finding(activity.mirror if mirror else nothing)
+    await look_for(kinds, account, namespace, rights, instances, turns, shown)
     contents = Contents(client, Shelf(client), clock, activity.labels)
     # Who may not look at the kinds may find what they are of.
-    usable = isinstance(kinds, Unknown) or all(each.served for each in kinds)
-    found = await known(contents.look) if usable else None
-    there = isinstance(found, Log)
+    known_kinds = kinds.found
+    usable = isinstance(known_kinds, Unknown) or all(e.served for e in known_kinds)
+    log = Finding(contents.look if usable else nothing)
+    writable = Finding(access.writable if usable else nothing)
+    floor = Finding(contents.floor if usable else nothing)
+    await look_for(log, writable, floor)
+    listens = usable and config.evstore.notify
     return Facts(
         way=access.way(),
         version=version,
-        account=await access.account(),
+        account=account.found,
         token=await access.token(),
-        namespace=await known(access.namespace),
-        kinds=kinds,
+        namespace=namespace.found,
+        kinds=known_kinds,
         kinds_needed=manifests.SCHEMA_VERSION,
-        rights=await known(access.rights),
-        writable=await known(access.writable) if usable else None,
-        watch=(
-            await known(contents.watch) if usable and config.evstore.notify else None
-        ),
-        log=found,
-        floor=await known(contents.floor) if usable else None,
-        snapshots=contents.snapshots if there else None,
-        leftovers=contents.leftovers if there else None,
-        instances=instances,
-        turns=await known(activity.turns),
-        mirror=await known(activity.mirror) if mirror else None,
+        rights=rights.found,
+        writable=writable.found,
+        watch=await known(contents.watch) if listens else None,
+        log=log.found,
+        floor=floor.found,
+        snapshots=contents.snapshots,
+        leftovers=contents.leftovers,
+        instances=instances.found,
+        turns=turns.found,
+        mirror=shown.found,
         clock=_clock(clock),
     )
 

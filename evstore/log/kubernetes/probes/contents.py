@@ -51,7 +51,7 @@ _decode_event: Final = msgspec.json.Decoder(_WatchEvent).decode
 class Contents:
     """The objects of one namespace; `labels` are of projections that instances run.
 
-    `look` comes first: the others tell of what it has found.
+    `look` comes before `watch`, and finds `snapshots` and `leftovers` besides.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Contents:
 
     async def floor(self) -> Floor | None:
         """Return where the history begins, and whether the state there can be read."""
-        found = self._found or await self._shelf.look()
+        found = await self._shelf.look()
         floor = found.spec.floor if found else None
         if floor is None:
             return None

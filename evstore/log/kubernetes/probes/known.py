@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import anyio
 
 from evstore.doctor.facts import Unknown
 from evstore.errors import StoreError
@@ -24,6 +26,30 @@ async def known(probe: Callable[[], Awaitable[_T]]) -> _T | Unknown:
         return await probe()
     except (StoreError, GoneError, UnreadableError) as error:
         return Unknown(briefly(str(error)))
+
+
+async def nothing() -> None:
+    """Find nothing: there is nothing to look for."""
+
+
+class Finding(Generic[_T]):
+    """What a probe finds; `found` is there once it was looked for."""
+
+    found: _T | Unknown
+
+    def __init__(self, probe: Callable[[], Awaitable[_T]]) -> None:
+        self._probe = probe
+
+    async def look(self) -> None:
+        """Look for it."""
+        self.found = await known(self._probe)
+
+
+async def look_for(*findings: Finding[Any]) -> None:
+    """Look for all beside each other: where a server is stuck, they are stuck at once."""
+    async with anyio.create_task_group() as tasks:
+        for each in findings:
+            tasks.start_soon(each.look)
 
 
 def briefly(message: str) -> str:
