@@ -17,7 +17,13 @@ from evstore import maintenance
 from evstore.config import MirrorConfig, SnapshotsConfig
 from evstore.doctor.checks import Check, Status
 from evstore.errors import StoreError
-from evstore.log.kubernetes import KubernetesLog, compaction, manifests, migrations
+from evstore.log.kubernetes import (
+    KubernetesLog,
+    compaction,
+    manifests,
+    migrations,
+    probes,
+)
 from evstore.log.kubernetes.probes import contents
 from evstore.maintenance import doctor
 from fault.history import adjusted
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 USUAL = [
     "reachable",
     "version",
+    "ready",
     "tls",
     "account",
     "namespace",
@@ -498,7 +505,9 @@ def test_the_command_ends_with_exit_code_1_if_anything_fails(
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-async def test_kinds_that_are_missing_or_go_away_are_told() -> None:
+async def test_kinds_that_are_missing_or_go_away_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with running_apiserver() as bare:
         config = bare.config("default", role="admin")
         found = await checks(config)
@@ -522,6 +531,12 @@ async def test_kinds_that_are_missing_or_go_away_are_told() -> None:
         kinds = (await checks(config))["kinds"]
         assert kinds.status is Status.FAIL
         assert kinds.found.endswith("with all their objects: chunks.evstore.dev")
+        monkeypatch.setattr(probes, "_REQUEST_SECONDS_MAX", 5.0)
+        bare.kill_etcd()
+        stuck = await checks(config)
+        assert (stuck["ready"].status, stuck["kinds"].status) == ("fail", "warn")
+        assert "not ready: etcd" in stuck["ready"].found
+        assert stuck["version"].status is Status.OK
         bare.kill_server()
         (lost,) = await doctor(config)
         assert (lost.check, lost.status) == ("reachable", Status.FAIL)

@@ -45,6 +45,7 @@ BEAT = Heartbeat(instance="one", code_version="1.0", position=60, seconds=3.0)
 WELL = Facts(
     way=Way(address="https://10.0.0.1:6443", verified=True),
     version="v1.30.2",
+    ready="",
     account=Account(name="system:serviceaccount:kuma-system:cp", told_by="the server"),
     token=Token(seconds_left=3000.0, seconds_whole=3607.0),
     namespace=Namespace(name="kuma-system", there=True),
@@ -67,6 +68,7 @@ WELL = Facts(
 CHECKS = [
     "reachable",
     "version",
+    "ready",
     "tls",
     "account",
     "token",
@@ -147,6 +149,7 @@ def test_of_an_empty_log_there_is_no_more_to_say_than_that_it_is() -> None:
     ("fact", "check"),
     [
         ("version", "version"),
+        ("ready", "ready"),
         ("account", "account"),
         ("namespace", "namespace"),
         ("kinds", "kinds"),
@@ -210,6 +213,7 @@ def test_where_the_server_is_and_by_what_proxy_is_told() -> None:
         ("version", {"version": "v1.19.16"}, "warn", "1.20"),
         ("version", {"version": "v0.0.0-master+faecb"}, "ok", ""),
         ("version", {"version": "strange"}, "ok", ""),
+        ("ready", {"ready": "etcd"}, "fail", "etcd"),
         ("tls", {"way": Way(address="https://a", verified=False)}, "warn", "authority"),
         ("tls", {"way": Way(address="http://a:80", verified=None)}, "warn", "https"),
         ("tls", {"way": Way(address="http://127.0.0.1:8001", verified=None)}, "ok", ""),

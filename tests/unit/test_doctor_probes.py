@@ -75,6 +75,8 @@ def test_a_refusal_is_told_without_path_and_roles() -> None:
     )
     assert briefly(whole) == who
     assert briefly(f'namespaces "y" is forbidden: {who}') == who
+    early = f"the API server https://a is not ready: {who}"
+    assert briefly(early) == "the API server https://a is not ready"
     assert briefly("store.kubernetes: something else") == "something else"
 
 

@@ -150,7 +150,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """All that was seen of one cluster.
 
     What needs the kinds is None where they are missing, and what is compared with the
-    log where that is not known. `version` is that of the server; `token` is None where it
+    log where that is not known. `version` is that of the server, `ready` what it
+    lacks to work, or ""; `token` is None where it
     tells nothing of its end. `writable` says why a change is not taken, or "" if it is.
     `watch` is None as well where instances do not listen, `floor` where nothing was
     removed, and `leftovers` where our account may not look for it.
@@ -158,6 +159,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     way: Way
     version: str | Unknown
+    ready: str | Unknown
     account: Account | Unknown | None
     token: Token | None
     namespace: Namespace | Unknown

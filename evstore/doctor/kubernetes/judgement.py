@@ -38,6 +38,7 @@ def judge(facts: Facts, config: Config) -> list[Check]:
     return [
         way.reachable(facts.way, config.kubernetes.system_namespace),
         *told("version", facts.version, way.version),
+        *told("ready", facts.ready, way.ready),
         way.tls(facts.way),
         *_account(facts),
         *told("token", facts.token, way.token),

@@ -51,6 +51,14 @@ def version(version: str) -> Check:
     return ok("version", found)
 
 
+def ready(lacking: str) -> Check:
+    """Judge whether the server has what it needs itself."""
+    if lacking:
+        advice = "see the server's log; if it is etcd: its disk, its quorum, its space"
+        return fail("ready", f"the server is not ready: {lacking}", advice)
+    return ok("ready", "the server and its etcd are")
+
+
 def tls(way: Way) -> Check:
     """Judge whether what crosses the network is encrypted, and with whom we speak."""
     if way.verified:

@@ -50,6 +50,7 @@ async def _facts(client: Client, clock: DatedClock, config: Config) -> Facts:
     access, activity = Access(client, clock, mirror=mirror), Activity(client, clock)
     # The first answer says whether there is a server, and whether it lets us in.
     version = await access.version()
+    ready = Finding(access.ready)
     kinds = Finding(access.kinds)
     account = Finding(access.account)
     namespace = Finding(access.namespace)
@@ -57,7 +58,7 @@ async def _facts(client: Client, clock: DatedClock, config: Config) -> Facts:
     instances = Finding(activity.instances)
     turns = Finding(activity.turns)
     shown = Finding(activity.mirror if mirror else nothing)
-    await look_for(kinds, account, namespace, rights, instances, turns, shown)
+    await look_for(ready, kinds, account, namespace, rights, instances, turns, shown)
     contents = Contents(client, Shelf(client), clock, activity.labels)
     # Who may not look at the kinds may find what they are of.
     known_kinds = kinds.found
@@ -70,6 +71,7 @@ async def _facts(client: Client, clock: DatedClock, config: Config) -> Facts:
     return Facts(
         way=access.way(),
         version=version,
+        ready=ready.found,
         account=account.found,
         token=await access.token(),
         namespace=namespace.found,

@@ -46,6 +46,8 @@ _DRY: Final = {"dryRun": "All"}
 _SECOND: Final = 1_000_000
 _NO_KIND: Final = "whoami"
 _USER: Final = re.compile(r'User "([^"]+)"')
+# How the server lists what of it is not well.
+_FAILED: Final = re.compile(r"\[-\](\S+)")
 _TERMINATING: Final = "because it is being terminated"
 # What nobody needs who runs a control plane: each changes or removes what was appended.
 _BEYOND: Final = (
@@ -107,6 +109,16 @@ class Access:
         if answer.status == FORBIDDEN:
             return Unknown(briefly(answer.explanation().message))
         return self._client.content(answer, _decode_version).git_version
+
+    async def ready(self) -> str | Unknown:
+        """Return what the server lacks to work, or ""."""
+        try:
+            answer = await self._client.request("GET", "/readyz", accept="*/*")
+        except LostError as error:
+            return ", ".join(_FAILED.findall(str(error))) or str(error)
+        if answer.ok:
+            return ""
+        return Unknown(briefly(answer.explanation().message))
 
     def way(self) -> Way:
         """Return how the server is reached."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _T = TypeVar("_T")
+_NOT_READY: Final = " is not ready"
 # What the API server says who may not do what, without where that is said.
 _REFUSAL: Final = re.compile(r'(User "[^"]*" cannot .*?)(?:\. "evstore|$)')
 
@@ -54,5 +55,7 @@ async def look_for(*findings: Finding[Any]) -> None:
 
 def briefly(message: str) -> str:
     """Return a message without what other lines say: the setting, the path, the roles."""
+    if _NOT_READY in message:
+        return message.partition(_NOT_READY)[0] + _NOT_READY
     refusal = _REFUSAL.search(message)
     return refusal[1] if refusal else message.removeprefix("store.kubernetes: ")
