@@ -1,4 +1,4 @@
-"""`evstore doctor`: is the database as it should be, and if not, what to do?"""
+"""`evstore doctor`: is the server as it should be, and if not, what to do?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def doctor(
     context: typer.Context,
     output: Output = Format.TABLE,
 ) -> None:
-    """Say whether the database is as it should be.
+    """Say whether the database, or the cluster, is as it should be.
 
     One line for each thing looked at: ok, warn or fail, what was found, and what to do. Nothing is changed. Ends with
     exit code 1 if anything fails.
@@ -33,11 +33,9 @@ def doctor(
     from evstore.maintenance import doctor as doctor_
 
     config = config_of(context)
-    if config.type != "postgres":
-        message = f"store.type is {config.type}: the doctor looks at databases alone"
-        if config.type == "kubernetes":
-            raise UsageError(f"{message}; `evstore migrate status` looks at a cluster")
-        raise UsageError(f"{message}; set it to postgres")
+    if config.type == "memory":
+        message = "store.type is memory: the doctor looks at databases and clusters"
+        raise UsageError(f"{message}; set it to postgres or kubernetes")
     found = run(lambda: doctor_(config))
     if output is Format.TABLE:
         _print(found)

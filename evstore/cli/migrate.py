@@ -204,6 +204,22 @@ def manifests(
             help="Service account of the instances; without a namespace in the log's.",
         ),
     ] = "kuma-control-plane",
+    admission_policy: Annotated[
+        bool,
+        typer.Option(
+            "--admission-policy",
+            help="Also a policy by which changes stay as they are, whatever rights"
+            " somebody has; for Kubernetes 1.30 and later.",
+        ),
+    ] = False,
+    exempt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="USER",
+            help="User whom that policy lets redact and compact, as `kubectl auth"
+            " whoami` names them. May be given several times.",
+        ),
+    ] = None,
 ) -> None:
     """Print kinds and roles of a cluster, for `kubectl apply`.
 
@@ -212,8 +228,14 @@ def manifests(
     """
     from evstore.maintenance import cluster_manifests
 
+    if exempt and not admission_policy:
+        message = "--exempt says whom the policy lets pass: it takes --admission-policy"
+        raise UsageError(message)
     config = config_of(context)
-    print(cluster_manifests(config, account=account), end="")
+    printed = cluster_manifests(
+        config, account=account, admission_policy=admission_policy, exempt=exempt or ()
+    )
+    print(printed, end="")
 
 
 @app.command()
@@ -238,8 +260,10 @@ def grant(
 
     config = config_of(context)
     if config.type == "kubernetes":
-        message = "store.type is kubernetes: rights in a cluster are no SQL"
-        raise UsageError(f"{message}; `evstore migrate manifests` prints the roles")
+        message = "store.type is kubernetes: a cluster binds roles instead of granting"
+        raise UsageError(
+            f"{message}; `evstore migrate manifests --account NAME` prints them"
+        )
     if apply:
         config = _database(context)
         statements = run(lambda: maintenance.grant(config, role))

@@ -12,6 +12,8 @@ from .programs import Standing
 from .standing import running_instances
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evstore.config import Config
     from evstore.log import Log
     from evstore.log.kubernetes.migrations import Kind
@@ -102,20 +104,36 @@ async def standing_of(log: Log) -> Standing:
     )
 
 
-def cluster_manifests(config: Config, *, account: str) -> str:
+def cluster_manifests(
+    config: Config,
+    *,
+    account: str,
+    admission_policy: bool = False,
+    exempt: Sequence[str] = (),
+) -> str:
     """Return kinds and roles as YAML for `kubectl apply`; reach no cluster.
 
     The role of the runtime is bound to the service account `account` of the log's
     namespace, or of another where it says `namespace:name`. Those of the owner, for
-    restoring and redacting, and of the compactor are bound to nobody.
+    restoring and redacting, and of the compactor are bound to nobody. With
+    `admission_policy` there is also a policy, for Kubernetes 1.30 and later, by which
+    nobody changes or removes what was appended but the users `exempt`, who need the role
+    for it all the same.
 
     Raises:
         ConfigError: the extra is not installed.
         InvalidError: that is no name of a service account.
     """
     with extra("kubernetes"):
-        from evstore.log.kubernetes import manifests  # noqa: PLC0415 - an extra
+        from evstore.log.kubernetes import (  # noqa: PLC0415 - an extra
+            admission,
+            manifests,
+        )
     kubernetes = config.kubernetes
-    return manifests.as_yaml(
-        kubernetes.system_namespace, account=account, mirror=kubernetes.mirror.enabled
+    namespace = kubernetes.system_namespace
+    printed = manifests.as_yaml(
+        namespace, account=account, mirror=kubernetes.mirror.enabled
     )
+    if admission_policy:
+        printed += admission.as_yaml(namespace, exempt=exempt)
+    return printed

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from evstore.config import StoreType
+from evstore.errors import ConfigError
+
 from .database import database_of
 
 if TYPE_CHECKING:
@@ -33,4 +36,7 @@ async def grant(config: Config, role: str) -> list[str]:
     """
     from evstore.log.postgres import rights  # noqa: PLC0415 - psycopg loads slowly
 
+    if config.type is StoreType.KUBERNETES:
+        message = "store.type is kubernetes: a cluster binds roles instead"
+        raise ConfigError(f"{message}; cluster_manifests(config, account=...) has them")
     return await rights.grant(database_of(config), role)

@@ -21,6 +21,7 @@ from evstore.clock import boot_microseconds, wall_microseconds
 from evstore.errors import StoreError
 from evstore.log.kubernetes.leases import (
     KIND_LABEL,
+    MIRROR,
     Lease,
     LeaseMeta,
     Leases,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 KIND: Final = "mirror"
-LEASE: Final = "evstore-mirror"
+LEASE: Final = MIRROR
 TTL_SECONDS: Final = 15
 LOOKS_PER_TTL: Final = 7
 CERTAIN_SHARE: Final = 2 / 3

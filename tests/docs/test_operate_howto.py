@@ -6,7 +6,7 @@ import re
 
 from docs.blocks import ROOT, blocks
 from evstore.maintenance import grants
-from unit.test_doctor import CHECKS
+from unit.test_doctor_postgres import CHECKS
 
 PAGE = ROOT / "docs" / "howto" / "operate.md"
 

@@ -16,8 +16,8 @@ from command import Command
 from doctoring import as_user, checks, execute
 from events import History, creations
 from evstore.clock import wall_microseconds
-from evstore.doctor import judgement
 from evstore.doctor.checks import Status
+from evstore.doctor.postgres import activity
 from evstore.embedded import EmbeddedServer
 from evstore.errors import ConfigError
 from evstore.log import Instance, Stamp, open_log
@@ -318,7 +318,7 @@ async def test_a_session_idle_in_a_transaction_is_named(
         process = other.info.backend_pid
         found = (await checks(postgres_config))["idle in transaction"]
         assert found.status == "ok"  # it has only just begun
-        monkeypatch.setattr(judgement, "IDLE_SECONDS_MAX", 0.0)
+        monkeypatch.setattr(activity, "IDLE_SECONDS_MAX", 0.0)
         found = (await checks(postgres_config))["idle in transaction"]
         assert found.status == "warn"
         assert f"process {process} (kuma" in found.found
@@ -329,7 +329,7 @@ async def test_a_session_idle_in_a_transaction_is_named(
 async def test_sessions_of_others_that_are_hidden_are_counted(
     postgres_config: Config, runtime: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judgement, "IDLE_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(activity, "IDLE_SECONDS_MAX", 0.0)
     async with connected(postgres_config) as other, other.transaction():
         await other.execute(b"SELECT 1")
         found = (await checks(runtime))["idle in transaction"]
@@ -348,7 +348,7 @@ async def test_who_holds_the_append_lock_is_named(
         found = (await checks(postgres_config))["append lock"]
         assert found.status == "ok"  # a turn takes a moment
         assert f"process {process} (kuma" in found.found
-        monkeypatch.setattr(judgement, "LOCK_SECONDS_MAX", 0.0)
+        monkeypatch.setattr(activity, "LOCK_SECONDS_MAX", 0.0)
         found = (await checks(postgres_config))["append lock"]
         assert found.status == "fail"
         assert "nobody can append" in found.found
@@ -359,7 +359,7 @@ async def test_who_holds_the_append_lock_is_named(
 async def test_a_session_that_shares_the_append_lock_for_long_is_a_warning(
     postgres_config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judgement, "LOCK_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(activity, "LOCK_SECONDS_MAX", 0.0)
     async with connected(postgres_config) as other:
         await other.execute(b"SELECT pg_advisory_lock_shared(1702261620, 1)")
         found = (await checks(postgres_config))["append lock"]

@@ -12,7 +12,7 @@ import pytest
 import evstore
 from doctoring import as_user, checks
 from evstore.config import ReadReplicaConfig
-from evstore.doctor import judgement
+from evstore.doctor.postgres import replicas
 from evstore.embedded import EmbeddedServer
 from evstore.maintenance import migrate_up
 from fault.history import adjusted
@@ -105,8 +105,8 @@ async def test_replicas_that_are_late_are_a_warning(
         found = await checks(admin)
         assert found["read replica"].status == "ok"  # it has only just begun
         assert found["read replica"].found.endswith("is 1 event behind")
-        monkeypatch.setattr(judgement, "LAG_SECONDS_MAX", 0.0)
-        monkeypatch.setattr(judgement, "LAG_BYTES_MAX", 1)
+        monkeypatch.setattr(replicas, "LAG_SECONDS_MAX", 0.0)
+        monkeypatch.setattr(replicas, "LAG_BYTES_MAX", 1)
         found = await checks(admin)
         assert found["read replica"].status == "warn"
         assert found["replicas"].status == "warn"

@@ -9,7 +9,7 @@ import pytest
 from doctoring import as_user, checks
 from evstore.config import Config, PostgresConfig, StoreType, TlsConfig, TlsMode
 from evstore.maintenance import doctor, migrate_up
-from unit.test_doctor import CHECKS
+from unit.test_doctor_postgres import CHECKS
 
 if TYPE_CHECKING:
     from tls.server import SecureServer

@@ -239,6 +239,66 @@ def test_the_role_of_the_mirror_is_bound_where_that_is_switched_on(
     assert set(switched_on) - set(bound()) == {"evstore-mirror"}
 
 
+def printed(tmp_path: Path, *words: str, **environ: str) -> str:
+    done = Command(None, tmp_path)("migrate", "manifests", *words, **environ)
+    assert (done.code, done.err) == (0, "")
+    return done.out
+
+
+def test_the_policy_is_printed_behind_the_rest_and_has_a_binding(
+    tmp_path: Path,
+) -> None:
+    environ = {"KUMA_STORE_KUBERNETES_SYSTEM_NAMESPACE": "mesh"}
+    usual = printed(tmp_path, **environ)
+    whole = printed(tmp_path, "--admission-policy", **environ)
+    # Older servers take what is printed without it, which stays what it was.
+    assert whole.startswith(usual)
+    assert "ValidatingAdmissionPolicy" not in usual
+    assert "# Needs Kubernetes 1.30 or later. Not tested" in whole
+    policy, binding = list(yaml.safe_load_all(whole))[-2:]
+    api = "admissionregistration.k8s.io/v1"
+    assert (policy["apiVersion"], binding["apiVersion"]) == (api, api)
+    assert policy["kind"] == "ValidatingAdmissionPolicy"
+    assert binding["kind"] == "ValidatingAdmissionPolicyBinding"
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    assert binding["spec"]["validationActions"] == ["Deny"]
+    selector = binding["spec"]["matchResources"]["namespaceSelector"]
+    assert selector == {"matchLabels": {"kubernetes.io/metadata.name": "mesh"}}
+    assert policy["spec"]["failurePolicy"] == "Fail"
+    (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
+    assert rule == {
+        "apiGroups": ["evstore.dev"],
+        "apiVersions": ["v1"],
+        "operations": ["UPDATE", "DELETE"],
+        "resources": ["changes", "chunks"],
+    }
+    (validation,) = policy["spec"]["validations"]
+    assert validation["expression"] == "false", "nobody is exempt"
+
+
+def test_the_policy_lets_those_pass_who_are_named(tmp_path: Path) -> None:
+    janitor = "system:serviceaccount:kuma-system:janitor"
+    names = ("--exempt", janitor, "--exempt", 'strange " one')
+    whole = printed(tmp_path, "--admission-policy", *names)
+    policy = list(yaml.safe_load_all(whole))[-2]
+    (validation,) = policy["spec"]["validations"]
+    assert validation["expression"] == (
+        f'request.userInfo.username in ["{janitor}", "strange \\" one"]'
+    )
+    refused = Command(None, tmp_path)("migrate", "manifests", "--exempt", janitor)
+    assert refused.code == 2
+    assert "--admission-policy" in refused.err
+
+
+@pytest.mark.parametrize("words", [(), ("--apply",)])
+def test_a_cluster_grants_nothing_and_the_refusal_says_what_does(
+    command: Command, words: tuple[str, ...]
+) -> None:
+    refused = command("migrate", "grant", "plane", *words)
+    assert (refused.code, refused.out) == (2, "")
+    assert "`evstore migrate manifests --account NAME` prints them" in refused.err
+
+
 def test_kubectl_shows_position_time_actor_and_summary(
     config: Config, command: Command
 ) -> None:

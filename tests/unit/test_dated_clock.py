@@ -86,3 +86,16 @@ def test_the_truth_is_never_ruled_out(steps: list[tuple[int, int, int]]) -> None
             host.boot += pause
             host.exchange(clock, there=there, back=back)
             assert clock.now() == host.true()
+
+
+@pytest.mark.parametrize("wrong", [-3 * SECOND, 0, 2 * SECOND])
+def test_how_far_the_server_is_ahead_is_bounded(host: Host, wrong: int) -> None:
+    host.wrong = wrong
+    clock = DatedClock()
+    for _ in range(5):
+        host.exchange(clock, there=130_000, back=90_000)
+    bounds = clock.ahead()
+    assert bounds is not None
+    least, most = bounds
+    assert least <= -wrong <= most
+    assert most - least < 2 * SECOND

@@ -37,7 +37,7 @@ from .heartbeats import Heartbeats
 from .leases import Leases
 from .shelf import Shelf
 from .snapshots import Snapshots
-from .turns import Queue
+from .turns import TURNS, Queue
 from .writer import Turn, Writer
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 __all__ = ["Compactor", "KubernetesLog", "Plan", "open_kubernetes"]
 
 CONNECTIONS_MAX = 100
-TURNS = "evstore-turns"
 
 
 @asynccontextmanager

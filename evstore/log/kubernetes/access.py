@@ -139,3 +139,13 @@ def proxy_of(access: Configuration) -> str | None:
     if proxy_bypass(address.hostname or ""):
         return None
     return getproxies().get(address.scheme)
+
+
+def bare(address: str | None) -> str:
+    """Return an address without name and password."""
+    parts = urlsplit(address or "")
+    if not parts.hostname:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"

@@ -34,6 +34,8 @@ from .dates import microseconds_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
 
+    from kubernetes_asyncio.client import Configuration
+
     from evstore.config import KubernetesConfig
 
 _SERVER_FAULT: Final = 500
@@ -82,6 +84,16 @@ class Client:
     def address(self) -> str:
         """Where the server is, as far as is known."""
         return self._connection.address
+
+    @property
+    def access(self) -> Configuration:
+        """Address, certificates and credentials of an open client."""
+        return self._connection.access
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy by which the server is reached, perhaps with a password in it."""
+        return self._connection.proxy
 
     @property
     def under_way(self) -> int:

@@ -10,7 +10,7 @@ import anyio
 
 from evstore.errors import UnavailableError
 
-from .access import load_access, proxy_of, tls_context, token_of
+from .access import bare, load_access, proxy_of, tls_context, token_of
 
 if TYPE_CHECKING:
     import ssl
@@ -50,7 +50,7 @@ class Connection:
         self._config = config
         self._access: Configuration | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._proxy: str | None = None
+        self.proxy: str | None = None
         self._tls: ssl.SSLContext | None = None
         self._material: tuple[object, ...] = ()
         self._reading = anyio.Lock()
@@ -60,10 +60,14 @@ class Connection:
 
     @property
     def address(self) -> str:
-        """Where the server is, as far as is known."""
-        if self._access is None:
-            return "of the cluster"
-        return self._access.host or ""
+        """Where the server is, as far as is known, and without a password."""
+        return "of the cluster" if self._access is None else bare(self._access.host)
+
+    @property
+    def access(self) -> Configuration:
+        """Address, certificates and credentials, once this is open."""
+        assert self._access is not None, "it is open"
+        return self._access
 
     async def open(self) -> None:
         """Read how the cluster is reached, unless that is known.
@@ -100,7 +104,7 @@ class Connection:
         material = _material_of(access)
         if self._tls is None or material != self._material:
             self._tls, self._material = tls_context(access), material
-        self._access, self._proxy = access, proxy_of(access)
+        self._access, self.proxy = access, proxy_of(access)
         if self._session is None and not self.closed:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(),
@@ -136,7 +140,7 @@ class Connection:
             params=asked.query,
             data=asked.body,
             headers=headers,
-            proxy=self._proxy,
+            proxy=self.proxy,
             timeout=limits,
             allow_redirects=False,
             ssl=tls,

@@ -8,6 +8,7 @@ from functools import lru_cache
 from evstore.clock import boot_microseconds, to_microseconds, wall_microseconds
 
 _SECOND = 1_000_000
+_NEVER = -(2**62)
 
 
 class DatedClock:
@@ -23,8 +24,8 @@ class DatedClock:
 
     def __init__(self) -> None:
         # The server's time minus the boot clock, at least and at most.
-        self._least = -(2**62)
-        self._most = 2**62
+        self._least = _NEVER
+        self._most = -_NEVER
 
     def measure(self, theirs: int, sent: int, received: int) -> None:
         """Take in a date, in microseconds, of an answer between two boot times."""
@@ -32,6 +33,16 @@ class DatedClock:
         self._least, self._most = max(self._least, least), min(self._most, most)
         if self._least > self._most:
             self._least, self._most = least, most
+
+    def ahead(self) -> tuple[int, int] | None:
+        """Return by how much the server is ahead of the host, at least and at most.
+
+        In microseconds; None before the first answer.
+        """
+        if self._least == _NEVER:
+            return None
+        offset = wall_microseconds() - boot_microseconds()
+        return self._least - offset, self._most - offset
 
     def now(self) -> int:
         """Return the time in microseconds since 1970."""

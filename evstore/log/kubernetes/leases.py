@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .client import Client
 
 KIND_LABEL: Final = "evstore.dev/kind"
+# Of who shows the current state; it is on a floor above, and the doctor looks at it.
+MIRROR: Final = "evstore-mirror"
 _API: Final = "coordination.k8s.io/v1"
 
 

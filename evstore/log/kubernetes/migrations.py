@@ -45,7 +45,7 @@ async def status(config: Config) -> list[Kind]:
     """
     client = _client(config)
     try:
-        return [_kind(each, await _get(client, each)) for each in definitions()]
+        return [kind_of(each, await installed(client, each)) for each in definitions()]
     finally:
         await client.aclose()
 
@@ -96,7 +96,7 @@ async def migrate(config: Config) -> list[Kind]:
     client = _client(config)
     try:
         done = [
-            _kind(each, each) for each in definitions() if await _apply(client, each)
+            kind_of(each, each) for each in definitions() if await _apply(client, each)
         ]
         for each in definitions():
             await _await_served(client, each)
@@ -113,7 +113,7 @@ async def check_version(client: Client) -> None:
         ConfigError: we may not look.
     """
     for each in definitions():
-        found = _kind(each, await _get(client, each))
+        found = kind_of(each, await installed(client, each))
         if found.version > SCHEMA_VERSION:
             raise _newer(found)
         if found.version < SCHEMA_VERSION:
@@ -125,7 +125,8 @@ def _client(config: Config) -> Client:
     return Client(config.kubernetes, seconds=config.evstore.limits.read_timeout)
 
 
-def _kind(wanted: dict[str, Any], found: dict[str, Any] | None) -> Kind:
+def kind_of(wanted: dict[str, Any], found: dict[str, Any] | None) -> Kind:
+    """Return the version that a definition says, as it was found."""
     name = wanted["metadata"]["name"]
     if found is None:
         return Kind(name=name, version=0)
@@ -141,7 +142,8 @@ def _newer(found: Kind) -> SchemaError:
     )
 
 
-async def _get(client: Client, wanted: dict[str, Any]) -> dict[str, Any] | None:
+async def installed(client: Client, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a definition as the cluster has it; None where it has none."""
     name = quote(wanted["metadata"]["name"])
     answer = await client.request("GET", f"{_PATH}/{name}")
     if answer.status == NOT_FOUND:
@@ -152,8 +154,8 @@ async def _get(client: Client, wanted: dict[str, Any]) -> dict[str, Any] | None:
 async def _apply(client: Client, wanted: dict[str, Any]) -> bool:
     """Create or update a definition; return whether there was anything to do."""
     while True:
-        found = await _get(client, wanted)
-        kind = _kind(wanted, found)
+        found = await installed(client, wanted)
+        kind = kind_of(wanted, found)
         if kind.version > SCHEMA_VERSION:
             raise _newer(kind)
         if kind.version == SCHEMA_VERSION:
@@ -173,16 +175,20 @@ async def _apply(client: Client, wanted: dict[str, Any]) -> bool:
             raise client.refusal(answer)
 
 
+def is_served(found: dict[str, Any] | None) -> bool:
+    """Whether the API server answers for a kind, as its definition says."""
+    conditions = (found or {}).get("status", {}).get("conditions", [])
+    return any(
+        each["type"] == "Established" and each["status"] == "True"
+        for each in conditions
+    )
+
+
 async def _await_served(client: Client, wanted: dict[str, Any]) -> None:
     """Return when the API server answers for a kind."""
     with anyio.move_on_after(_SERVED_SECONDS_MAX):
         while True:
-            found = await _get(client, wanted) or {}
-            conditions = found.get("status", {}).get("conditions", [])
-            if any(
-                each["type"] == "Established" and each["status"] == "True"
-                for each in conditions
-            ):
+            if is_served(await installed(client, wanted)):
                 return
             await anyio.sleep(_PAUSE)
     message = f"the cluster does not serve {wanted['metadata']['name']} yet"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -12,6 +12,8 @@ from .manifests import COMPACTOR, OWNER
 from .objects import CHANGES, CHUNKS, GROUP, LOGS, SNAPSHOT_CHUNKS, SNAPSHOTS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .client import Client
 
 _PATH: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -30,13 +32,49 @@ class _Review(msgspec.Struct):
 _decode: Final = msgspec.json.Decoder(_Review).decode
 
 
+class Right(msgspec.Struct, frozen=True):
+    """A verb on a resource: in the log's namespace, or of the cluster where `whole`.
+
+    `name` narrows it to one object.
+    """
+
+    verb: str
+    resource: str
+    group: str = GROUP
+    name: str = ""
+    whole: bool = False
+
+    def __str__(self) -> str:
+        """Return it in words: `create changes.evstore.dev`."""
+        what = f"{self.resource}.{self.group}" if self.group else self.resource
+        return f"{self.verb} {what}"
+
+
+def rights_of(rules: Iterable[dict[str, Any]], *, whole: bool = False) -> list[Right]:
+    """Return the rights that rules of a role give."""
+    return [
+        Right(verb, resource, group, name, whole)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", ("",))
+        for verb in rule["verbs"]
+    ]
+
+
 async def may(client: Client, verb: str, plural: str) -> bool:
     """Whether our account may do this to objects of the log's namespace."""
+    return await allowed(client, Right(verb, plural))
+
+
+async def allowed(client: Client, right: Right) -> bool:
+    """Whether our account has a right."""
     attributes = {
-        "group": GROUP,
-        "resource": plural,
-        "verb": verb,
-        "namespace": client.namespace,
+        "group": right.group,
+        "resource": right.resource,
+        "verb": right.verb,
+        "name": right.name,
+        "namespace": "" if right.whole else client.namespace,
     }
     body = msgspec.json.encode(
         {

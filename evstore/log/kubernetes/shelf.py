@@ -57,6 +57,15 @@ class Shelf:
 
     # Identity.
 
+    async def look(self) -> objects.LogObject | None:
+        """Return the object of the log, as a quorum has it; None where there is none."""
+        answer = await self._client.request(
+            "GET", self.path(objects.LOGS, objects.IDENTITY)
+        )
+        if answer.status == NOT_FOUND:
+            return None
+        return self._client.content(answer, objects.decode_log)
+
     async def identity(self) -> UUID:
         """Return the identity that the log has; give it one where it has none.
 

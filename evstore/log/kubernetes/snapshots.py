@@ -60,6 +60,24 @@ _decode_list: Final = msgspec.json.Decoder(objects.Page[_SnapshotObject]).decode
 _decode_snapshot: Final = msgspec.json.Decoder(Snapshot).decode
 
 
+async def stored(client: Client, shelf: Shelf) -> list[tuple[Snapshot, SnapshotSpec]]:
+    """Return the snapshots that are visible, with the names of their chunks."""
+    found: list[tuple[Snapshot, SnapshotSpec]] = []
+    async for spec in _specs(client, shelf):
+        try:
+            found.append((_decode_snapshot(spec.snapshot), spec))
+        except msgspec.DecodeError:
+            continue  # not one of ours
+    return found
+
+
+async def _specs(client: Client, shelf: Shelf) -> AsyncGenerator[SnapshotSpec]:
+    path = shelf.path(objects.SNAPSHOTS)
+    async for page in pages(client, path, _decode_list):
+        for each in page:
+            yield each.spec
+
+
 class Snapshots:
     """The snapshots of one namespace."""
 
@@ -81,38 +99,23 @@ class Snapshots:
 
     async def all(self) -> list[Snapshot]:
         """Return all snapshots, the one of the highest position first."""
-        found = [snapshot for snapshot, _ in await self._stored()]
+        found = [snapshot for snapshot, _ in await stored(self._client, self._shelf)]
         return sorted(
             found, key=lambda each: (each.stamp.head.position, each.taken_at)
         )[::-1]
-
-    async def _stored(self) -> list[tuple[Snapshot, SnapshotSpec]]:
-        found: list[tuple[Snapshot, SnapshotSpec]] = []
-        async for spec in self._specs():
-            try:
-                found.append((_decode_snapshot(spec.snapshot), spec))
-            except msgspec.DecodeError:
-                continue  # not one of ours
-        return found
-
-    async def _specs(self) -> AsyncGenerator[SnapshotSpec]:
-        path = self._shelf.path(objects.SNAPSHOTS)
-        async for page in pages(self._client, path, _decode_list):
-            for each in page:
-                yield each.spec
 
     async def pieces(self) -> set[str]:
         """Return the names of all chunk objects that a snapshot refers to."""
         return {
             name
-            async for spec in self._specs()
+            async for spec in _specs(self._client, self._shelf)
             for names in spec.pieces
             for name in names
         }
 
     async def load(self, snapshot: Snapshot) -> AsyncGenerator[bytes]:
         """Yield the chunks that are there, in order, unchecked."""
-        for each, spec in await self._stored():
+        for each, spec in await stored(self._client, self._shelf):
             if each.id == snapshot.id:
                 for pieces in spec.pieces:
                     found = await self._shelf.chunks(objects.SNAPSHOT_CHUNKS, pieces)
@@ -234,8 +237,8 @@ class Snapshots:
         The new one stays whatever the clock says.
         """
         stamp = new.stamp
-        stored = [each for each, _ in await self._stored()]
-        alike = [each for each in stored if each.stamp.label == stamp.label]
+        there = [each for each, _ in await stored(self._client, self._shelf)]
+        alike = [each for each in there if each.stamp.label == stamp.label]
         alike.sort(key=lambda each: (each.id == new.id, each.taken_at))
         limit = self._clock() - YOUNG_MICROSECONDS
         since = to_datetime(self._clock() - RUNNING_MICROSECONDS)
@@ -247,7 +250,7 @@ class Snapshots:
         }
         others = [
             each
-            for each in stored
+            for each in there
             if each.stamp.projection == stamp.projection
             and each.stamp.label != stamp.label
             and each.stamp.label not in used
@@ -262,7 +265,7 @@ class Snapshots:
     ) -> int:
         """Drop these snapshots, or all, of positions from `since` on; return how many."""
         dropped = 0
-        for each, spec in await self._stored():
+        for each, spec in await stored(self._client, self._shelf):
             chosen = snapshots is None or each.id in snapshots
             if chosen and each.stamp.head.position >= since:
                 dropped += await self._shelf.remove(objects.SNAPSHOTS, str(each.id))

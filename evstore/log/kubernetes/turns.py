@@ -27,6 +27,7 @@ from .leases import KIND_LABEL, Lease, LeaseMeta, Leases
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+TURNS: Final = "evstore-turns"
 QUEUE_ANNOTATION: Final = "evstore.dev/queue"
 KIND: Final = "queue"
 STALLED_SECONDS: Final = 2.0
@@ -56,7 +57,7 @@ class Queue:
             found = await self._leases.get(self._name)
         except StoreError:
             return False
-        waiting = [] if found is None else _waiting(found)
+        waiting = [] if found is None else waiting_in(found)
         self._note(waiting)
         return bool(waiting) and not self._is_stalled()
 
@@ -88,7 +89,7 @@ class Queue:
         pause = _PAUSE_SECONDS_MIN
         while True:
             lease = await self._lease()
-            waiting = _waiting(lease)
+            waiting = waiting_in(lease)
             if ticket not in waiting:
                 waiting.append(ticket)
                 if not await self._write(lease, waiting):
@@ -119,7 +120,7 @@ class Queue:
         try:
             while True:
                 lease = await self._lease()
-                waiting = _waiting(lease)
+                waiting = waiting_in(lease)
                 if ticket not in waiting:
                     return
                 waiting.remove(ticket)
@@ -151,5 +152,6 @@ class Queue:
         return await self._leases.update(changed) is not None
 
 
-def _waiting(lease: Lease) -> list[str]:
+def waiting_in(lease: Lease) -> list[str]:
+    """Return who waits, first come, first served: the first has the turn."""
     return lease.metadata.annotations.get(QUEUE_ANNOTATION, "").split()

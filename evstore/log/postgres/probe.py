@@ -14,9 +14,9 @@ import msgspec
 import psycopg
 
 from evstore.clock import boot_microseconds, wall_microseconds
-from evstore.doctor.facts import (
+from evstore.doctor.facts import Clock, Snapshots, Unknown
+from evstore.doctor.postgres.facts import (
     AppendLock,
-    Clock,
     Facts,
     Partitions,
     ReadReplica,
@@ -24,11 +24,9 @@ from evstore.doctor.facts import (
     Server,
     Session,
     Sessions,
-    Snapshots,
     Standby,
     Table,
     Tls,
-    Unknown,
 )
 from evstore.errors import SchemaError, StoreError
 
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from evstore.config import Config, PostgresConfig
-    from evstore.doctor.facts import Rights
+    from evstore.doctor.postgres.facts import Rights
 
 _T = TypeVar("_T")
 _Row = tuple[Any, ...]

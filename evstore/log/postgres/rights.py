@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from evstore.doctor.facts import Rights
+from evstore.doctor.postgres.facts import Rights
 from evstore.errors import ConfigError, InvalidError
 
 from . import statements

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from evstore.config import Config, PostgresConfig, ReadReplicaConfig, TlsConfig, TlsMode
-from evstore.doctor import judgement
 from evstore.doctor.checks import Check, Status
-from evstore.doctor.facts import (
+from evstore.doctor.facts import Clock, Snapshots, Unknown
+from evstore.doctor.postgres import replicas
+from evstore.doctor.postgres.facts import (
     AppendLock,
-    Clock,
     Facts,
     Partitions,
     ReadReplica,
@@ -21,13 +21,11 @@ from evstore.doctor.facts import (
     Server,
     Session,
     Sessions,
-    Snapshots,
     Standby,
     Table,
     Tls,
-    Unknown,
 )
-from evstore.doctor.judgement import judge, unreachable
+from evstore.doctor.postgres.judgement import judge, unreachable
 from evstore.errors import ConfigError, UnavailableError
 
 SERVER = Server(
@@ -333,13 +331,13 @@ def test_a_server_that_cannot_be_reached_is_one_check_that_fails(
         ("replicas", {"standbys": (standby(),)}, "ok", ""),
         (
             "replicas",
-            {"standbys": (standby(bytes_behind=judgement.LAG_BYTES_MAX - 1),)},
+            {"standbys": (standby(bytes_behind=replicas.LAG_BYTES_MAX - 1),)},
             "ok",
             "",
         ),
         (
             "replicas",
-            {"standbys": (standby(), standby(bytes_behind=judgement.LAG_BYTES_MAX))},
+            {"standbys": (standby(), standby(bytes_behind=replicas.LAG_BYTES_MAX))},
             "warn",
             "network",
         ),

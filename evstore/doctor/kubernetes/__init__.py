@@ -1,0 +1,5 @@
+"""A Kubernetes cluster: facts about it, and what they mean."""
+
+from .judgement import judge, unreachable
+
+__all__ = ["judge", "unreachable"]
