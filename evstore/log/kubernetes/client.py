@@ -258,6 +258,7 @@ class Client:
                         if reply.status == UNAUTHORIZED:
                             await self._connection.renew(readings)
                         raise self.refusal(answer)
+                stack.callback(_hang_up, reply)
                 yield _lines(reply)
             except (aiohttp.ClientError, OSError, RuntimeError) as error:
                 self._check_runtime(error)
@@ -329,6 +330,13 @@ class Client:
     def _lost(self, what: str) -> LostError:
         self.failures += 1
         return LostError(f"the API server {self.address} {what}")
+
+
+def _hang_up(reply: aiohttp.ClientResponse) -> None:
+    """Without a farewell: whoever closes the client would not wait for it."""
+    connection = reply.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 async def _lines(reply: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
