@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.request import Request, urlopen
 
 import anyio
 import pytest
@@ -26,7 +27,7 @@ from evstore.log.kubernetes import manifests, migrations
 from servers import free_port, short_folder, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
 _BINARY_VARIABLE: Final = "EVSTORE_KUBE_APISERVER"
 _BINARY_DEFAULT: Final = Path.home() / ".cache/evstore-kube/kube-apiserver"
@@ -45,8 +46,11 @@ class ApiServer:
 
     host: Final = "127.0.0.1"
 
-    def __init__(self, binary: Path, folder: Path) -> None:
+    def __init__(
+        self, binary: Path, folder: Path, *, etcd_options: Sequence[str] = ()
+    ) -> None:
         self._binary = binary
+        self._etcd_options = etcd_options
         self.folder: Final = folder
         self.port: Final = free_port()
         self._etcd_port: Final = free_port()
@@ -93,7 +97,18 @@ class ApiServer:
             *(f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}"),
             *(f"--initial-cluster=one={peer}", "--logger=zap"),
             *("--heartbeat-interval=50", "--election-timeout=250"),
+            *self._etcd_options,
         )
+
+    def ask_etcd(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask etcd itself, by its gateway for JSON, as `etcdctl` does; return its answer."""
+        request = Request(
+            f"http://{self.host}:{self._etcd_port}/v3/{path}",
+            data=json.dumps(body).encode(),
+        )
+        with urlopen(request, timeout=20) as reply:
+            answer: dict[str, Any] = json.load(reply)
+        return answer
 
     def start_server(self) -> None:
         """Start the API server, and wait until it answers."""
@@ -262,11 +277,11 @@ def apiserver_binary() -> Path:
 
 
 @contextmanager
-def running_apiserver() -> Generator[ApiServer]:
+def running_apiserver(*, etcd_options: Sequence[str] = ()) -> Generator[ApiServer]:
     """Run an API server in a folder that is then removed."""
     binary = apiserver_binary()
     with short_folder() as folder:
-        server = ApiServer(binary, folder)
+        server = ApiServer(binary, folder, etcd_options=etcd_options)
         try:
             server.start()
             yield server

@@ -356,7 +356,9 @@ class Committer:
         """Answer callers whose deadline has passed; what was sent goes on."""
         while True:
             await anyio.sleep(OVERDUE_CHECK_SECONDS)
-            error = UnavailableError("the log could not be reached in time")
+            reason = f": {self._slow.trouble}" if self._slow.trouble else ""
+            message = f"the log could not be reached in time{reason}"
+            error = UnavailableError(message)
             for pending in [*self._under_way, *self._queue.take_overdue()]:
                 pending.expire(error)
 

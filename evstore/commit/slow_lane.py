@@ -53,6 +53,8 @@ class SlowLane:
         pause: Callable[[int], Awaitable[None]],
     ) -> None:
         self.batch: list[Pending] = []
+        # Why the last try has failed; "" where it has not.
+        self.trouble = ""
         self._log = log
         self._live = live
         self._queue = queue
@@ -93,7 +95,7 @@ class SlowLane:
         await self._work_off()
 
     def _begin(self) -> None:
-        self._failures = 0
+        self._failures, self.trouble = 0, ""
         self._in_turn = self._live.contended
 
     async def _work_off(self) -> None:
@@ -103,7 +105,7 @@ class SlowLane:
             except (AppendError, StoreError) as error:
                 await self._react(error)
             else:
-                self._failures = 0
+                self._failures, self.trouble = 0, ""
 
     async def _react(self, error: Exception) -> None:
         """Prepare the next try after one that failed for certain."""
@@ -117,7 +119,7 @@ class SlowLane:
             case StampError() | UnavailableError():
                 # After a refused stamp the clock is measured.
                 self._unsend()
-                self._failures += 1
+                self._failures, self.trouble = self._failures + 1, str(error)
                 if isinstance(error, UnavailableError):
                     for pending in self.batch:
                         pending.expire(error)

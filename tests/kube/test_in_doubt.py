@@ -90,7 +90,7 @@ async def test_what_a_full_etcd_refuses_is_not_in_doubt(
     events = creations(history, "a")
     message = "etcdserver: mvcc: database space exceeded"
     way.plan("POST", CHANGES, Reply(500, body={"kind": "Status", "message": message}))
-    with pytest.raises(UnavailableError, match=r"etcd is full: .*compact the log"):
+    with pytest.raises(UnavailableError, match=r"etcd is full: .*evstore compact"):
         await log.append(events, after=log.genesis)
     await log.append(events, after=log.genesis)
     assert await everything(log) == events

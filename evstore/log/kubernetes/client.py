@@ -323,8 +323,10 @@ class Client:
     def _failed(self, message: str) -> UnavailableError:
         if _FULL in message:
             # etcd has refused it, and refuses everything until somebody makes room.
-            advice = "compact the log, and etcd, and defragment it"
-            return UnavailableError(f"etcd is full: {message}. To make room, {advice}")
+            advice = "compact and defragment it or raise its quota, disarm its alarm"
+            return UnavailableError(
+                f"etcd is full: {message}. To make room, {advice}; then evstore compact"
+            )
         return self._lost(f"failed: {message}")
 
     def _lost(self, what: str) -> LostError:
