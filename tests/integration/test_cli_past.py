@@ -159,6 +159,7 @@ def test_blame_shows_who_changed_each_field(command: Command) -> None:
         "recorded_at": "2026-01-01T01:00:00.000000Z",
         "actor": "al",
         "reason": "step 2",
+        "or_before": False,
     }
     assert command("blame", "Dataplane", "db").code == 0  # the only mesh that has one
 

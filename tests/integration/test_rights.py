@@ -54,6 +54,7 @@ async def _reading(store: Store) -> None:
     assert (await store.list("Mesh", at=1)).items[0].version == 1
     assert await store.head() == store.position
     assert store.identity
+    assert not store.floor
     assert store.digest()
 
 
@@ -102,7 +103,7 @@ async def _judging(store: Store) -> None:
 STEPS: Final[dict[Callable[[Store], Awaitable[None]], set[str]]] = {
     _writing: {"create", "update", "upsert", "transaction", "delete"},
     _leading: {"leadership"},
-    _reading: {"get", "list", "head", "position", "identity", "digest"},
+    _reading: {"get", "list", "head", "position", "identity", "floor", "digest"},
     _looking_back: {"events", "history", "diff", "blame", "revert"},
     _viewing: {"view"},
     _watching: {"watch"},

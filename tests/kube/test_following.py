@@ -378,13 +378,3 @@ async def test_large_appends_lie_in_chunks_that_come_back_whole(
 def test_what_the_watch_relies_on_is_as_long_as_it_says() -> None:
     assert watches.SILENCE_SECONDS_MAX > 60
     assert watches.WATCH_SECONDS > watches.SILENCE_SECONDS_MAX
-
-
-async def test_a_watch_that_does_not_begin_holds_up_no_start(
-    config: Config, way: Interference
-) -> None:
-    way.plan("GET", "watch=1", Fault.STALL, times=100)
-    hasty = limited(way.config(config), append_timeout=1.0)
-    with anyio.fail_after(30):
-        async with evstore.open(hasty) as store:
-            assert (await store.create("Zone", "a", spec={})).version == 1

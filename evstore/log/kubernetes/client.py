@@ -336,9 +336,9 @@ class Client:
 
 def _hang_up(reply: aiohttp.ClientResponse) -> None:
     """Without a farewell: whoever closes the client would not wait for it."""
-    connection = reply.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
+    transport = None if reply.connection is None else reply.connection.transport
+    if transport is not None and not transport.is_closing():
+        transport.abort()
 
 
 async def _lines(reply: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
