@@ -255,11 +255,12 @@ class ApiServer:
             time.sleep(_PAUSE)
 
     def _ready(self) -> bool:
+        # It says that it is ready a moment before it has made its own namespaces.
+        paths = ("/readyz", "/api/v1/namespaces/default")
         try:
-            status, _ = self.request("GET", "/readyz")
+            return all(self.request("GET", path)[0] == 200 for path in paths)
         except (OSError, HTTPException):
             return False
-        return status == 200
 
 
 def _group(role: str) -> str:

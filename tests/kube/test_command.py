@@ -207,12 +207,6 @@ def test_what_is_no_account_is_refused(tmp_path: Path, account: str) -> None:
     assert "is no service account: NAME or NAMESPACE:NAME" in refused.err
 
 
-def test_a_cluster_is_granted_no_sql(config: Config, tmp_path: Path) -> None:
-    refused = Command(config, tmp_path)("migrate", "grant", "plane")
-    assert (refused.code, refused.out) == (2, "")
-    assert "`evstore migrate manifests` prints the roles" in refused.err
-
-
 def test_verify_says_if_this_account_could_remove_changes(
     apiserver: ApiServer, config: Config, tmp_path: Path
 ) -> None:
