@@ -308,7 +308,7 @@ async def test_a_watch_that_is_trusted_to_be_complete_is_found(
 
 
 async def _trusting(self: Feed) -> None:
-    self._confirm(0)
+    self._confirm(self.look())
 
 
 @broken_or_not
