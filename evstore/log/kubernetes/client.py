@@ -202,11 +202,15 @@ class Client:
                 return answer, reply.headers
         except aiohttp.ClientSSLError as error:
             self.failures += 1
-            message = f"the API server {self.address} cannot be trusted: {error}"
+            message = (
+                f"the API server {self.address} cannot be trusted: {_words(error)}"
+            )
             raise _UntrustedError(message) from error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             self.failures += 1
-            message = f"the API server {self.address} cannot be reached: {error}"
+            message = (
+                f"the API server {self.address} cannot be reached: {_words(error)}"
+            )
             raise UnavailableError(message) from error
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             self._check_runtime(error)
@@ -355,4 +359,9 @@ async def _lines(reply: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
 
 
 def _words(error: Exception) -> str:
+    # What aiohttp says of connections names objects of its own.
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        error = error.certificate_error
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        error = error.os_error
     return str(error) or type(error).__name__
