@@ -49,6 +49,7 @@ async def test_what_was_issued_again_is_another_place(
 ) -> None:
     await two_changes(log, history)
     lost = history.head
+    assert await other.head() == lost
     delete(apiserver, config, 2)
     assert await other.head() == history.events[0].head
     again = creations(History(history.events[0].head), "c")

@@ -109,6 +109,8 @@ class Follower:
             self.watching = True
             self._begin()
             async for each in told:
+                if self._copy is not self._feed.copy:
+                    return  # what it tells may be of what was lost
                 yield await self._heed(each)
 
     async def _heed(self, told: watches.Told) -> str:
