@@ -322,11 +322,15 @@ async def test_a_watcher_that_waits_for_the_watch_alone_is_found(
     recorded = Recorded(config)
     if broken:
         introduce(monkeypatch, TrustsNotifications)
+    begun = way.plan("GET", "watch=1", Fault.STALL, times=2)
     way.plan("GET", "watch=1", Fault.STALL, times=100)
     async with (
         recorded.open("a", config) as writes,
         recorded.open("b", by(way, adjusted(config, poll_interval=0.05))) as hears,
     ):
+        # The start has given up one watch; the next one says nothing for long.
+        with anyio.fail_after(60):
+            await begun.wait()
         watcher = Watcher(hears.store, hears.record, name="b")
         assert await writes.create(FIRST)
         # Nothing tells that something will not come.

@@ -175,6 +175,12 @@ def test_kubectl_applies_what_is_printed(bare: ApiServer, tmp_path: Path) -> Non
         for each in json.loads(readers)["items"]
         if each["roleRef"]["name"] == "evstore-schema-reader"
     } == {"mine", "yours"}
+    # The server publishes what kinds are made of a moment after it has them.
+    while (
+        "dev.evstore.v1.Change"
+        not in bare.request("GET", "/openapi/v2")[1]["definitions"]
+    ):
+        time.sleep(0.1)
     explained = kubectl(config)("explain", "changes.evstore.dev.spec.payload")
     assert "The events, where they are not in chunks." in explained
 
