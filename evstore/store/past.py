@@ -23,7 +23,7 @@ from evstore.past.history import At, microseconds, resolve
 from .queries import Queries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from evstore.model import Record, StoredEvent
 
@@ -230,12 +230,8 @@ class Past(Queries):
             if record is None:
                 raise NotFoundError(key=key)
             after, until = record.created_version - 1, record.version
-        blaming = Blaming()
         where = Filter(type=key.type, mesh=key.mesh, name=key.name)
-        floor, events = await self._lived(where, after=after, until=until)
-        for event in events:
-            deleted = event.operation is Operation.DELETED
-            blaming.add(event, None if deleted else content_of(event.body))
+        floor, blaming = await self._blamed(where, after=after, until=until)
         found = None if blaming.last is None else record_of(blaming.last)
         if found is None:
             message = f"{key} did not exist at position {until}"
@@ -255,29 +251,29 @@ class Past(Queries):
             ],
         )
 
-    async def _lived(
+    async def _blamed(
         self, where: Filter, *, after: int, until: int
-    ) -> tuple[int, list[StoredEvent]]:
-        """Return the floor, and one resource's events in a range.
+    ) -> tuple[int, Blaming]:
+        """Return the floor, and one resource's events in a range, as they are blamed.
 
         Where the range begins below the floor, the first is what is left from there.
         """
         while True:
             floor = self._log.floor.position
-            found: list[StoredEvent] = []
+            blaming = Blaming()
             try:
                 if after < floor:
-                    found += await self._log.latest(where=where, until=floor)
+                    _blame(blaming, await self._log.latest(where=where, until=floor))
                 chunks = self._log.read(
                     after=max(after, floor), until=max(until, floor), where=where
                 )
                 async for chunk in chunks:
-                    found += chunk
+                    _blame(blaming, chunk)
             except CompactedError:
                 if floor == self._log.floor.position:
                     raise
                 continue  # it was compacted in between
-            return floor, found
+            return floor, blaming
 
     async def _bounds(
         self, after: int, since: At | None, until: At | None
@@ -302,3 +298,9 @@ class Past(Queries):
 
     def _wrapped(self, record: Record | None) -> Any:
         return None if record is None else self._wrap(record)
+
+
+def _blame(blaming: Blaming, events: Sequence[StoredEvent]) -> None:
+    for event in events:
+        deleted = event.operation is Operation.DELETED
+        blaming.add(event, None if deleted else content_of(event.body))

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 YOUNG_SECONDS: Final = 3600
 
 
+def old_until(now: int) -> datetime:
+    """Return until when an object was created that a compaction may remove."""
+    return to_datetime(now) - timedelta(seconds=YOUNG_SECONDS)
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a compaction would remove: up to `floor`, which is the end of an object."""
 
@@ -114,7 +119,7 @@ class Compactor:
         return change.metadata.is_older_than(self._limit())
 
     def _limit(self) -> datetime:
-        return to_datetime(self._clock()) - timedelta(seconds=YOUNG_SECONDS)
+        return old_until(self._clock())
 
     async def store(self, base: Base) -> Candidate:
         """Store a base; it counts for nothing before the floor is raised to it."""

@@ -72,8 +72,8 @@ class Search:
 
         What is referred to is read after what is there, never the other way round.
         """
-        chunks = await self._old(objects.CHUNKS)
-        pieces = await self._old(objects.SNAPSHOT_CHUNKS)
+        chunks = await self._shelf.old(objects.CHUNKS, self._limit)
+        pieces = await self._shelf.old(objects.SNAPSHOT_CHUNKS, self._limit)
         if chunks:
             chunks = await self._without_change(chunks)
         if pieces:
@@ -83,16 +83,6 @@ class Search:
         size = await self._size(objects.CHUNKS, chunks)
         size += await self._size(objects.SNAPSHOT_CHUNKS, pieces)
         return Leftovers(chunks=chunks, pieces=pieces, bytes=size)
-
-    async def _old(self, plural: str) -> list[str]:
-        found: list[str] = []
-        async for page in self._shelf.bare(plural):
-            found += [
-                each.metadata.name
-                for each in page
-                if each.metadata.is_older_than(self._limit)
-            ]
-        return found
 
     async def _without_change(self, chunks: Iterable[str]) -> list[str]:
         """Return the chunks that no change names, and none can name any more."""

@@ -31,19 +31,23 @@ async def audit(
     """Yield what the cluster has in a range, not our copy; see the log's contract."""
     if after >= until:
         return
-    await _check_floor(shelf, after)
+    await check_floor(shelf, after)
     try:
         async with aclosing(_audit(shelf, after=after, until=until)) as chunks:
             async for found in chunks:
                 yield found
     except UnreadableError:
-        await _check_floor(shelf, after)
+        await check_floor(shelf, after)
         raise
-    await _check_floor(shelf, after)
+    await check_floor(shelf, after)
 
 
-async def _check_floor(shelf: Shelf, after: int) -> None:
-    """Check that nothing that follows a position has been removed, so far."""
+async def check_floor(shelf: Shelf, after: int) -> None:
+    """Check that nothing that follows a position has been removed, so far.
+
+    Raises:
+        CompactedError: some of it has.
+    """
     floor = (await shelf.log()).floor
     if after < floor:
         message = f"the log was compacted, meanwhile up to position {floor}"

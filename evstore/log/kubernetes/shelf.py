@@ -30,6 +30,7 @@ from .listing import pages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from evstore.model import StoredEvent
 
@@ -62,7 +63,7 @@ class Shelf:
         answer = await self._client.request(
             "GET", self.path(objects.LOGS, objects.IDENTITY)
         )
-        if answer.status == NOT_FOUND:
+        if answer.lacks(objects.IDENTITY):
             return None
         return self._client.content(answer, objects.decode_log)
 
@@ -79,12 +80,9 @@ class Shelf:
 
     async def log(self) -> objects.LogObject:
         """Return the object of the log, as a quorum has it; create it if there is none."""
-        path = self.path(objects.LOGS, objects.IDENTITY)
-        while True:
-            answer = await self._client.request("GET", path)
-            if not answer.lacks(objects.IDENTITY):
-                return self._client.content(answer, objects.decode_log)
+        while (found := await self.look()) is None:
             await self._create_identity()
+        return found
 
     async def put_log(
         self, found: objects.LogObject, spec: objects.LogSpec, **annotations: str
@@ -165,6 +163,15 @@ class Shelf:
         return pages(
             self._client, self.path(plural), objects.decode_bares, accept=BARE_LIST
         )
+
+    async def old(self, plural: str, limit: datetime) -> list[str]:
+        """Return the names of all objects of a kind from before a moment."""
+        return [
+            each.metadata.name
+            async for page in self.bare(plural)
+            for each in page
+            if each.metadata.is_older_than(limit)
+        ]
 
     async def moment(self) -> str:
         """Return the version of the list of changes now: where a watch can begin."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -30,6 +31,7 @@ class StoredLog:
         self._client = client
         self._shelf = shelf
         self._object = found
+        self._firsts: list[int] = []
         self._last: objects.Change | None = None
         self.identity = UUID(found.spec.identity)
 
@@ -46,15 +48,19 @@ class StoredLog:
 
     async def find_end(self) -> None:
         """Find the last change, behind whatever gap, and whose log the first one is of."""
-        first = True
-        async for page in self._shelf.changes():
-            for change in page:
-                if objects.position_of(change) <= self.floor.position:
-                    continue
-                if first and self._object.spec.floor is None:
-                    self.identity = _identity(change) or self.identity
-                first = False
-                self._last = change
+        floor = self.floor.position
+        self._firsts = [
+            first
+            async for page in self._shelf.bare(objects.CHANGES)
+            for each in page
+            if (first := objects.position_of(each)) > floor
+        ]
+        if not self._firsts:
+            return
+        if self._object.spec.floor is None:
+            change = await self._shelf.change(self._firsts[0])
+            self.identity = (change and _identity(change)) or self.identity
+        self._last = await self._shelf.change(self._firsts[-1])
 
     async def head(self) -> Head:
         """Return where the last change ends; its hash is for the verification to make."""
@@ -76,9 +82,13 @@ class StoredLog:
         """Return the events at positions, as far as they are there."""
         found: list[StoredEvent] = []
         for position in sorted(positions):
-            async with aclosing(self.audit(after=position - 1, until=position)) as some:
-                async for chunk in some:
-                    found += chunk
+            index = bisect_right(self._firsts, position) - 1
+            change = (
+                await self._shelf.change(self._firsts[index]) if index >= 0 else None
+            )
+            events = await self._shelf.events(change) if change else []
+            found += [event for event in events if event.position == position]
+            await proof.check_floor(self._shelf, position - 1)
         return found
 
     async def read(

@@ -14,11 +14,12 @@ from evstore.errors import ConfigError
 from evstore.log.failures import UnreadableError
 from evstore.log.kubernetes import base, objects
 from evstore.log.kubernetes.answers import GoneError
+from evstore.log.kubernetes.compaction import old_until
 from evstore.log.kubernetes.snapshots import stored
 
 from .known import known
 from .machine import memory_bytes
-from .survey import Survey, is_old, survey
+from .survey import Survey, survey
 
 if TYPE_CHECKING:
     from evstore.doctor.kubernetes.facts import Log
@@ -129,27 +130,14 @@ class Contents:
 
     async def _chunks(self) -> dict[str, set[str]] | None:
         """Return the names of old chunks of both kinds; None where we may not look."""
-        names: dict[str, set[str]] = {}
-        for plural in (objects.CHUNKS, objects.SNAPSHOT_CHUNKS):
-            found = await self._old(plural)
-            if found is None:
-                return None
-            names[plural] = found
-        return names
-
-    async def _old(self, plural: str) -> set[str] | None:
-        found: set[str] = set()
+        limit = old_until(self._clock.now())
         try:
-            async for page in self._shelf.bare(plural):
-                now = self._clock.now()
-                found |= {
-                    each.metadata.name
-                    for each in page
-                    if is_old(each.metadata.creation_timestamp, now)
-                }
+            return {
+                plural: set(await self._shelf.old(plural, limit))
+                for plural in (objects.CHUNKS, objects.SNAPSHOT_CHUNKS)
+            }
         except ConfigError:
-            return None  # we may not
-        return found
+            return None
 
     def _unused(
         self,

@@ -8,16 +8,15 @@ from uuid import UUID
 
 import msgspec
 
-from evstore.clock import to_microseconds
 from evstore.doctor.kubernetes.facts import Log
 from evstore.log.failures import UnreadableError
-from evstore.log.kubernetes import compaction, objects
+from evstore.log.kubernetes import objects
+from evstore.log.kubernetes.compaction import old_until
 from evstore.log.kubernetes.copy import genesis_of
 from evstore.redaction import announcement_of
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
-    from datetime import datetime
 
     from evstore.log.kubernetes.objects import Change, LogObject
     from evstore.log.kubernetes.shelf import Shelf
@@ -89,15 +88,13 @@ class Survey:
         self.chunks |= {part.name for part in change.spec.chunks}
         position = objects.position_of(change)
         if position <= self.floor:
-            self._below += bool(position) and self._is_old(change.metadata)
+            old = change.metadata.is_older_than(old_until(self._now))
+            self._below += bool(position) and old
             return
         if not self._behind and self._follows(change, position):
             await self._read(change)
         else:
             self._behind.append(change.metadata.name)
-
-    def _is_old(self, metadata: objects.Metadata) -> bool:
-        return is_old(metadata.creation_timestamp, self._now)
 
     def _follows(self, change: Change, position: int) -> bool:
         """Whether a change follows the head; if not, it is noted why."""
@@ -204,13 +201,6 @@ async def survey(
         found = await shelf.look()
         if found is None or found.floor == done.floor:
             return done
-
-
-def is_old(created: datetime | None, now: int) -> bool:
-    """Whether an object is older than what a compaction leaves alone."""
-    if created is None:
-        return False
-    return now - to_microseconds(created) > compaction.YOUNG_SECONDS * _SECOND
 
 
 def _genesis(identity: str) -> str:
